@@ -159,6 +159,10 @@ pub const REPEATS_MAX: usize = 65_536;
 pub const LATE_PUBLICATIONS_MAX: usize = 4_096;
 /// Bytes of these publications. The same happens at the bound.
 pub const LATE_PUBLICATIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Time after a change of definitions until a node of a cluster looks once more for channels whose
+/// order has changed, in milliseconds. No worker takes so long from reading a definition to its
+/// join.
+pub const DEFINITIONS_AGAIN_MS: u64 = 1_000;
 /// How many joins and leaves that were held back are carried out under one lock of a channel.
 pub const RELEASED_AT_ONCE_MAX: usize = 64;
 /// Time until the leaves of closed connections that found a full mailbox are tried again, in

@@ -8,11 +8,13 @@
 
 mod attachment;
 mod entry;
+mod holding;
 mod membership;
+mod reorder;
 mod requests;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,14 +24,13 @@ use super::window::accepted;
 use crate::limits::SWEEP_STEPS;
 use crate::mailbox::{Interests, Reservation, WorkerMailboxes};
 use crate::message::{
-    Audience, Channel, Encodings, Millis, PresenceMode, Publication, Refused, Retain, Retained,
-    Snapshot,
+    Audience, Channel, ConnId, Encodings, Millis, PresenceMode, Publication, Refused, Retain,
+    Retained, Snapshot,
 };
 
 use entry::{Entry, Share, workers};
 pub use requests::{Announced, Join, Leave, Published, Subscriber};
 use stream::Stream;
-pub use stream::Unheld;
 
 /// Maps that channels are spread over. With 256, two of 64 threads that do nothing but publish
 /// contend for one in about one publish in a hundred.
@@ -51,6 +52,9 @@ struct Shard {
     entries: Mutex<HashMap<Channel, Entry>>,
     /// Channels from which a sweep may have to drop something, each once. Locked after `entries`.
     watched: Mutex<Vec<Channel>>,
+    /// Connections that are not counted in these channels, although their workers think so: the
+    /// refusal of a join is in the worker's mailbox. Locked after `entries`.
+    refused: Mutex<HashSet<(Channel, ConnId)>>,
 }
 
 impl Default for Directory {
@@ -161,7 +165,9 @@ impl Directory {
                 return Err(Refused::Late);
             }
         }
-        let places = reserve(&entry.shares).ok_or(Refused::Overloaded)?;
+        // The stream has ordered the channel until now, and a worker lacks something of it.
+        let is_behind = entry.attachment.as_ref().is_some_and(|one| !one.behind.is_empty());
+        let places = reserve(&entry.shares).filter(|_| !is_behind).ok_or(Refused::Overloaded)?;
         entry.stamped = publication.at;
         entry.offset += 1;
         if entry.kept.publish(publication, &self.budgets) {

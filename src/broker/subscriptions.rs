@@ -14,8 +14,8 @@ use crate::broker::index::{self, Counted, Index};
 use crate::limits::{NEWCOMER_BYTES, SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
 use crate::mailbox::{Mail, Mailbox};
 use crate::message::{
-    AckId, Channel, ChannelOptions, Deactivation, Millis, Now, PresenceMode, Refusal, Refused,
-    ReplayWish, Space, WorkerId,
+    AckId, Channel, ChannelOptions, ConnId, Deactivation, Millis, Now, PresenceMode, Refusal,
+    Refused, ReplayWish, Space, WorkerId,
 };
 use crate::metrics::{Counter, Counters};
 
@@ -185,8 +185,9 @@ impl Subscriptions<'_> {
     }
 
     /// Handles the refusal of a join that was held back.
-    pub fn refused<F>(&mut self, link: &mut Link<F>, channel: &Channel) {
+    pub fn refused<F>(&mut self, link: &mut Link<F>, connection: ConnId, channel: &Channel) {
         if self.index.refuse(&mut link.subscriptions, channel) {
+            self.broker.directory.forget_refusal(channel, connection);
             link.subscribed -= 1;
             gauge(self.counters, channel.space()).sub(1);
         }

@@ -231,7 +231,7 @@ impl Context<'_> {
 
     /// Stops counting the connection as a subscriber of a channel whose join is refused.
     pub fn uncount(&mut self, channel: &Channel) {
-        self.local.subscriptions(self.shared, self.now).refused(self.link, channel);
+        self.local.subscriptions(self.shared, self.now).refused(self.link, self.id, channel);
     }
 
     /// Returns whether the connection is counted as a subscriber of a channel.

@@ -3,7 +3,6 @@
 
 mod flights;
 
-use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crossbeam_channel::Receiver;
 
 use super::membership::Membership;
 use super::shared::Shared;
-use crate::broker::directory::Unheld;
+use crate::broker::definitions::Definitions;
 use crate::cluster::attach::Want;
 use crate::cluster::audience::Total;
 use crate::cluster::events::Published;
@@ -19,10 +18,10 @@ use crate::cluster::health::Condition;
 use crate::cluster::landing::{self, Departing, Ending};
 use crate::cluster::name::Seq;
 use crate::cluster::wire;
-use crate::limits::RELEASED_AT_ONCE_MAX;
-use crate::mailbox::{JoinRefused, Mail, Mailbox, Slot, Submitted, WorkerMailboxes};
+use crate::limits::DEFINITIONS_AGAIN_MS;
+use crate::mailbox::{Mailbox, Submitted, WorkerMailboxes};
 use crate::message::{
-    Behind, Channel, ChannelOptions, Deactivation, Landed, Now, Publication, Space, Spread,
+    Behind, Channel, ChannelOptions, ChannelOrder, Landed, Millis, Now, Publication, Space, Spread,
     WorkerId,
 };
 use crate::metrics::Counters;
@@ -36,8 +35,7 @@ pub struct Landing<S, C> {
     membership: Arc<Membership>,
     submitted: Receiver<Submitted>,
     flights: Flights,
-    /// Answers to held requests for which a mailbox had no room.
-    unanswered: VecDeque<(Channel, Unheld)>,
+    definitions: Seen,
     counters: Arc<Counters>,
     clock: C,
 }
@@ -51,8 +49,10 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
         counters: Arc<Counters>,
         clock: C,
     ) -> Self {
-        let (flights, unanswered) = (Flights::default(), VecDeque::new());
-        Self { shared, membership, submitted, flights, unanswered, counters, clock }
+        let flights = Flights::default();
+        let all = shared.broker.definitions.load_full();
+        let definitions = Seen { all, again: None };
+        Self { shared, membership, submitted, flights, definitions, counters, clock }
     }
 
     fn workers(&self) -> &WorkerMailboxes {
@@ -76,31 +76,35 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
         Arc::new(publication.recoverable(is_recoverable))
     }
 
-    /// Answers held requests whose workers have room. Returns whether some are left.
-    fn answer_unheld(&mut self) -> bool {
-        while let Some((channel, unheld)) = self.unanswered.pop_front() {
-            let mailbox = self.workers().of(unheld.connection.worker);
-            let Some(place) = mailbox.reserve(Slot::Control) else {
-                self.unanswered.push_front((channel, unheld));
-                return true;
-            };
-            place.send(answer(channel, &unheld));
+    /// Attaches channels that the stream orders since the definitions have changed.
+    fn look_at_definitions(&mut self) {
+        let all = self.shared.broker.definitions.load();
+        let now = (self.clock)().monotonic();
+        let is_new = !Arc::ptr_eq(&self.definitions.all, &all);
+        if !is_new && self.definitions.again.is_none_or(|at| now < at) {
+            return;
         }
-        false
+        self.shared.broker.directory.reorder(|channel| {
+            let found = all.find(channel.as_str());
+            found.is_some_and(|one| one.options.order == ChannelOrder::Cluster)
+        });
+        let again = is_new.then_some(now + DEFINITIONS_AGAIN_MS);
+        self.definitions = Seen { all: all.clone(), again };
     }
+}
+
+/// The definitions by which channels are ordered.
+#[derive(Debug)]
+struct Seen {
+    all: Arc<Definitions>,
+    /// When channels are looked at once more, because a worker may have carried out a join by
+    /// earlier definitions after the first look.
+    again: Option<Millis>,
 }
 
 /// Returns whether subscribers of the channel may resume after a cut.
 fn options_recover(channel: &Channel) -> bool {
     channel.space() == Space::Channels
-}
-
-fn answer(channel: Channel, unheld: &Unheld) -> Mail {
-    let &Unheld { connection, reply, is_join } = unheld;
-    match is_join {
-        true => Mail::JoinRefused(Box::new(JoinRefused { connection, channel, reply })),
-        false => Mail::Deactivate(Box::new(Deactivation { connection, channel, reply })),
-    }
 }
 
 impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, C> {
@@ -118,7 +122,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     }
 
     fn noted(&mut self) -> Vec<Channel> {
-        self.answer_unheld();
+        self.look_at_definitions();
         let stream = self.shared.broker.mailboxes.stream.as_ref();
         stream.map(|stream| stream.interests.take()).unwrap_or_default()
     }
@@ -134,15 +138,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     }
 
     fn unattachable(&mut self, channel: &Channel) -> bool {
-        // Those that were refused before have to be answered first, which bounds their number.
-        if self.answer_unheld() {
-            return true;
-        }
-        let unheld = self.shared.broker.directory.unattachable(channel);
-        // A join that comes later has its own time.
-        let is_any = unheld.len() >= RELEASED_AT_ONCE_MAX;
-        self.unanswered.extend(unheld.into_iter().map(|one| (channel.clone(), one)));
-        self.answer_unheld() || is_any
+        self.shared.broker.directory.unattachable(self.workers(), channel)
     }
 
     fn detached(&mut self, channel: &Channel) {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::requests::{HeldJoin, HeldLeave};
 use crate::broker::budget::Budget;
-use crate::message::{ConnId, Offset, WorkerId};
+use crate::message::{ConnId, Encoding, Offset, WorkerId};
 
 /// What a channel of the stream waits for.
 #[derive(Debug, Default)]
@@ -45,8 +45,8 @@ pub(super) enum Held {
 #[derive(Debug)]
 pub(super) struct Waiting {
     requests: usize,
-    /// Whether it is counted as a subscriber already, so that its first join is not held.
-    pub(super) is_counted: bool,
+    /// The encoding under which it is counted as a subscriber; `None` if it is not counted.
+    pub(super) counted: Option<Encoding>,
     /// Whether the connection has ended. What is held of it is passed over then.
     pub(super) has_ended: bool,
 }
@@ -61,28 +61,28 @@ impl Attachment {
         self.behind.retain(|(behind, _)| *behind != worker);
     }
 
-    pub(super) fn hold(&mut self, connection: ConnId, is_counted: bool, held: Held) {
-        let waiting = Waiting { requests: 0, is_counted, has_ended: false };
+    /// Holds a request of a connection, which is counted under this encoding unless something of it
+    /// is held already.
+    pub(super) fn hold(&mut self, connection: ConnId, counted: Option<Encoding>, held: Held) {
+        let waiting = Waiting { requests: 0, counted, has_ended: false };
         self.connections.entry(connection).or_insert(waiting).requests += 1;
         self.held.push_back(held);
     }
 
-    /// Returns whether a connection lives, as far as its held requests know.
-    pub(super) fn lives(&self, connection: ConnId) -> bool {
-        self.connections.get(&connection).is_none_or(|waiting| !waiting.has_ended)
-    }
-
     /// Notes that a request is not held any more, and whether it was carried out.
     pub(super) fn settle(&mut self, held: &Held, is_done: bool, budget: &Budget) {
-        let is_join = matches!(held, Held::Join(_));
-        if is_join {
+        let joined = match held {
+            Held::Join(join) => Some(join.subscriber.encoding),
+            Held::Leave(_) => None,
+        };
+        if joined.is_some() {
             budget.give(1);
         }
         let connection = held.connection();
         let Some(waiting) = self.connections.get_mut(&connection) else { return };
         waiting.requests -= 1;
         if is_done {
-            waiting.is_counted = is_join;
+            waiting.counted = joined;
         }
         if waiting.requests == 0 {
             self.connections.remove(&connection);

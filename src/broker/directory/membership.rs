@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::Directory;
 use super::entry::{Entry, workers};
+use super::holding::Leaving;
 use super::requests::{Announced, Join, Leave};
 use crate::mailbox::{Mail, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
-    Activation, Channel, Content, Deactivation, Encoding, PresenceMode, Publication, Refused,
-    Transport, WorkerId,
+    Activation, Channel, Content, Encoding, PresenceMode, Publication, Refused, Transport, WorkerId,
 };
 
 impl Directory {
@@ -20,6 +20,15 @@ impl Directory {
     pub fn join(&self, mailboxes: &WorkerMailboxes, join: &Join<'_>) -> Result<Announced, Refused> {
         let mut shard = self.shard(join.channel);
         let entry = shard.entry(join.channel.clone()).or_default();
+        let connection = join.subscriber.connection;
+        let is_refused = self.is_refused(join.channel, connection);
+        let uncounted;
+        let join = if is_refused {
+            uncounted = Join { already: None, ..*join };
+            &uncounted
+        } else {
+            join
+        };
         let done = match self.holds_join(entry, join) {
             Ok(true) => Ok((Announced::Yes, WorkerSet::default())),
             Ok(false) => self.join_now(mailboxes, entry, join),
@@ -28,6 +37,8 @@ impl Directory {
         if done.is_err() {
             // It may have been created for nothing.
             self.let_go(&mut shard, join.channel);
+        } else if is_refused {
+            self.forget_refusal(join.channel, connection);
         }
         drop(shard);
         let (told, posted) = done?;
@@ -109,9 +120,14 @@ impl Directory {
     ) -> Result<Announced, Refused> {
         let mut shard = self.shard(leave.channel);
         let Some(entry) = shard.get_mut(leave.channel) else { return Ok(Announced::Yes) };
-        let (told, posted) = match Self::holds_leave(entry, leave) {
-            true => (Announced::Yes, WorkerSet::default()),
-            false => self.leave_now(mailboxes, entry, leave)?,
+        let (told, posted) = match self.holds_leave(entry, leave) {
+            Leaving::Held => (Announced::Yes, WorkerSet::default()),
+            Leaving::Counted(encoding) => self.leave_now(mailboxes, entry, leave, encoding)?,
+            Leaving::Uncounted => {
+                let place = leave.reserve_end(mailboxes)?;
+                self.forget_refusal(leave.channel, leave.subscriber.connection);
+                (Announced::Yes, leave.post_end(place))
+            }
         };
         self.let_go(&mut shard, leave.channel);
         drop(shard);
@@ -120,20 +136,18 @@ impl Directory {
         Ok(told)
     }
 
-    /// Carries out a leave under the lock of the channel's shard. Returns the workers to wake once
-    /// the lock is not held.
+    /// Carries out a leave of a connection that is counted under this encoding, under the lock of
+    /// the channel's shard. Returns the workers to wake once the lock is not held.
     pub(super) fn leave_now(
         &self,
         mailboxes: &WorkerMailboxes,
         entry: &mut Entry,
         leave: &Leave<'_>,
+        encoding: Encoding,
     ) -> Result<(Announced, WorkerSet), Refused> {
         let subscriber = leave.subscriber;
         let worker = subscriber.connection.worker;
-        let place = match leave.lives_on {
-            true => Some(mailboxes.of(worker).reserve(Slot::Control).ok_or(Refused::Overloaded)?),
-            false => None,
-        };
+        let place = leave.reserve_end(mailboxes)?;
         let mode = leave.presence.unwrap_or(entry.presence_mode);
         let member = subscriber.member.as_ref();
         let announced = mode == PresenceMode::Full
@@ -142,14 +156,8 @@ impl Directory {
             true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
             false => None,
         };
-        if let Some(place) = place {
-            // Before the announcement, so that the leaving connection does not receive it.
-            place.post(Mail::Deactivate(Box::new(Deactivation {
-                connection: subscriber.connection,
-                channel: leave.channel.clone(),
-                reply: leave.reply,
-            })));
-        }
+        // Before the announcement, so that the leaving connection does not receive it.
+        let ended = leave.post_end(place);
         let mut posted = WorkerSet::default();
         let gone = member.and_then(|member| entry.presence.leave(member));
         let told = Announced::of(mode, gone.is_some(), announced);
@@ -160,10 +168,8 @@ impl Directory {
                     .except(subscriber.connection);
             posted = places.post(&Arc::new(event), entry.offset);
         }
-        if leave.lives_on {
-            posted.insert(worker);
-        }
-        entry.uncount(worker, subscriber.encoding, subscriber.transport);
+        posted.add(ended);
+        entry.uncount(worker, encoding, subscriber.transport);
         match (subscriber.transport, &mut entry.log) {
             (Transport::EventStream, Some(log)) => log.linger(leave.lingers_until),
             (Transport::EventStream, None) => {}

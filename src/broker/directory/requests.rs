@@ -1,8 +1,9 @@
 //! Requests to the directory, and its answers.
 
+use crate::mailbox::{Mail, Mailbox, Reservation, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
-    AckId, Audience, Channel, ChannelOptions, ConnId, Encoding, MemberId, MessageId, Millis,
-    Offset, PresenceMode, ReplayWish, Transport,
+    AckId, Audience, Channel, ChannelOptions, ConnId, Deactivation, Encoding, MemberId, MessageId,
+    Millis, Offset, PresenceMode, Refused, ReplayWish, Transport,
 };
 
 /// A connection in a channel, as the directory counts it.
@@ -19,7 +20,7 @@ pub struct Subscriber {
 }
 
 /// A request to subscribe.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Join<'a> {
     /// The channel to join.
     pub channel: &'a Channel,
@@ -148,6 +149,33 @@ pub struct Leave<'a> {
     pub announcement: MessageId,
     /// The time, in milliseconds since the epoch.
     pub now: Millis,
+}
+
+impl Leave<'_> {
+    /// Reserves the place for the end of the subscription; `None` if the connection need not learn
+    /// it.
+    pub(super) fn reserve_end<'m>(
+        &self,
+        mailboxes: &'m WorkerMailboxes,
+    ) -> Result<Option<Reservation<'m, Mailbox<Mail>>>, Refused> {
+        if !self.lives_on {
+            return Ok(None);
+        }
+        let mailbox = mailboxes.of(self.subscriber.connection.worker);
+        mailbox.reserve(Slot::Control).map(Some).ok_or(Refused::Overloaded)
+    }
+
+    /// Posts the end of the subscription. Returns the worker to wake.
+    pub(super) fn post_end(&self, place: Option<Reservation<'_, Mailbox<Mail>>>) -> WorkerSet {
+        let mut posted = WorkerSet::default();
+        let connection = self.subscriber.connection;
+        if let Some(place) = place {
+            let (channel, reply) = (self.channel.clone(), self.reply);
+            place.post(Mail::Deactivate(Box::new(Deactivation { connection, channel, reply })));
+            posted.insert(connection.worker);
+        }
+        posted
+    }
 }
 
 /// Whether a join or leave was announced to the channel's other subscribers.

@@ -13,34 +13,20 @@
 
 use std::sync::Arc;
 
-use super::attachment::{Attachment, Held, Phase};
+use super::attachment::{Attachment, Phase};
 use super::entry::{Entry, workers};
-use super::requests::{HeldJoin, HeldLeave, Join, Leave};
-use super::{Announced, Directory, lock};
+use super::{Directory, lock};
 use crate::broker::budget::Budget;
-use crate::limits::{HELD_JOINS_MAX, RELEASED_AT_ONCE_MAX};
+use crate::limits::HELD_JOINS_MAX;
 use crate::mailbox::{Interests, Mail, Slot, WorkerMailboxes, WorkerSet};
-use crate::message::{
-    AckId, Behind, Channel, ChannelOrder, ConnId, Landed, Offset, Publication, Refused, WorkerId,
-};
+use crate::message::{Behind, Channel, Landed, Offset, Publication, WorkerId};
 
 /// The directory's part in a cluster.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) interests: Arc<Interests>,
     /// Joins and leaves that all channels hold back.
-    held: Budget,
-}
-
-/// A request that was held back in vain.
-#[derive(Debug)]
-pub struct Unheld {
-    /// The connection that waits for an answer.
-    pub connection: ConnId,
-    /// The acknowledgement that its client waits for.
-    pub reply: Option<AckId>,
-    /// Whether it was a join, which is refused now. A leave was not needed then.
-    pub is_join: bool,
+    pub(super) held: Budget,
 }
 
 impl Stream {
@@ -48,7 +34,7 @@ impl Stream {
         Self { interests, held: Budget::new(HELD_JOINS_MAX) }
     }
 
-    fn note(&self, channel: &Channel, attachment: &mut Attachment) {
+    pub(super) fn note(&self, channel: &Channel, attachment: &mut Attachment) {
         if !std::mem::replace(&mut attachment.is_noted, true) {
             self.interests.note(channel.clone());
         }
@@ -63,58 +49,8 @@ impl Stream {
     }
 }
 
-/// Joins and leaves.
+/// What the thread that hears the stream asks and tells.
 impl Directory {
-    /// Holds a join back, if its channel has to be attached first, or the worker of its connection
-    /// is behind. Returns false if it must be carried out now.
-    ///
-    /// # Errors
-    /// [`Refused::Overloaded`] if [`HELD_JOINS_MAX`] are held.
-    pub(super) fn holds_join(&self, entry: &mut Entry, join: &Join<'_>) -> Result<bool, Refused> {
-        let Some(stream) = &self.stream else { return Ok(false) };
-        let connection = join.subscriber.connection;
-        if entry.attachment.is_none() {
-            // A channel whose definition has changed keeps its order until it has no subscriber.
-            if join.options.order == ChannelOrder::Local || !entry.shares.is_empty() {
-                return Ok(false);
-            }
-        }
-        let attachment = entry.attachment.get_or_insert_default();
-        let must_wait = attachment.phase != Phase::Attached
-            || !attachment.held.is_empty()
-            || attachment.is_behind(connection.worker);
-        if !must_wait {
-            return Ok(false);
-        }
-        if join.comes_back {
-            // The mail that resumes its session would not wait for it.
-            return Err(Refused::Overloaded);
-        }
-        if !stream.held.take(1) {
-            return Err(Refused::Overloaded);
-        }
-        if attachment.phase != Phase::Attached {
-            attachment.phase = Phase::Asked;
-            stream.note(join.channel, attachment);
-        }
-        attachment.hold(connection, join.already.is_some(), Held::Join(HeldJoin::of(join)));
-        Ok(true)
-    }
-
-    /// Holds a leave back, if a join of its connection is. Returns false if it must be carried out
-    /// now.
-    pub(super) fn holds_leave(entry: &mut Entry, leave: &Leave<'_>) -> bool {
-        let Some(attachment) = &mut entry.attachment else { return false };
-        let connection = leave.subscriber.connection;
-        let Some(waiting) = attachment.connections.get_mut(&connection) else { return false };
-        if !leave.lives_on {
-            waiting.has_ended = true;
-            return !waiting.is_counted;
-        }
-        attachment.hold(connection, true, Held::Leave(HeldLeave::of(leave)));
-        true
-    }
-
     /// Returns whether the node needs this channel of the stream now. A later change is noted
     /// again.
     pub fn needs(&self, channel: &Channel) -> bool {
@@ -124,121 +60,6 @@ impl Directory {
             attachment.is_noted = false;
             attachment.phase != Phase::Unneeded
         })
-    }
-
-    /// Notes that the node hears the channel now, and carries out requests that were held, as
-    /// [`Directory::carry_on`] does.
-    pub fn attached(&self, mailboxes: &WorkerMailboxes, channel: &Channel) -> usize {
-        self.carry_out(mailboxes, channel, true)
-    }
-
-    /// Carries out requests that were held, if the node hears the channel: at most
-    /// [`RELEASED_AT_ONCE_MAX`], so that the lock is held for a short time. Returns how many are
-    /// left. The caller must try again until none is: mailboxes may have no room, and workers may
-    /// be behind.
-    pub fn carry_on(&self, mailboxes: &WorkerMailboxes, channel: &Channel) -> usize {
-        self.carry_out(mailboxes, channel, false)
-    }
-
-    fn carry_out(&self, mailboxes: &WorkerMailboxes, channel: &Channel, is_new: bool) -> usize {
-        let Some(stream) = &self.stream else { return 0 };
-        let mut woken = WorkerSet::default();
-        let mut shard = self.shard(channel);
-        let Some(entry) = shard.get_mut(channel) else { return 0 };
-        let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
-        if !is_new && attachment.phase != Phase::Attached {
-            return 0;
-        }
-        let must_tell_gap = std::mem::take(&mut attachment.must_tell_gap);
-        if must_tell_gap && !self.post_gap(mailboxes, (channel, entry), None, &mut woken) {
-            if let Some(attachment) = &mut entry.attachment {
-                attachment.must_tell_gap = true;
-            }
-            return 1;
-        }
-        let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
-        if attachment.phase == Phase::Asked {
-            attachment.phase = Phase::Attached;
-            // What was before is history, which no worker lacks.
-            entry.offset = 0;
-        }
-        for _ in 0..RELEASED_AT_ONCE_MAX {
-            if !self.release(mailboxes, channel, entry, &mut woken) {
-                break;
-            }
-        }
-        let left = entry.attachment.as_ref().map_or(0, |attachment| attachment.held.len());
-        self.let_go(&mut shard, channel);
-        drop(shard);
-        mailboxes.wake(woken);
-        stream.interests.wake();
-        left
-    }
-
-    /// Carries out the next held request. Returns false if no request is
-    /// held, or its worker has no room.
-    fn release(
-        &self,
-        mailboxes: &WorkerMailboxes,
-        channel: &Channel,
-        entry: &mut Entry,
-        woken: &mut WorkerSet,
-    ) -> bool {
-        let (Some(stream), Some(attachment)) = (&self.stream, entry.attachment.as_deref_mut())
-        else {
-            return false;
-        };
-        let Some(next) = attachment.held.front() else { return false };
-        let worker = next.connection().worker;
-        if attachment.is_behind(worker) || mailboxes.of(worker).free(Slot::Control) == 0 {
-            return false;
-        }
-        let lives = attachment.lives(next.connection());
-        let Some(held) = attachment.held.pop_front() else { return false };
-        let done = match &held {
-            _ if !lives => Ok(WorkerSet::default()),
-            Held::Join(join) => self.join_now(mailboxes, entry, &join.to_join(channel)).map(posted),
-            Held::Leave(leave) => {
-                self.leave_now(mailboxes, entry, &leave.to_leave(channel)).map(posted)
-            }
-        };
-        let attachment = entry.attachment.get_or_insert_default();
-        match done {
-            Ok(posted) => {
-                attachment.settle(&held, true, &stream.held);
-                woken.add(posted);
-            }
-            Err(_) => attachment.held.push_front(held),
-        }
-        done.is_ok()
-    }
-
-    /// Gives up requests that are held, because the node cannot hear the channel at the moment: at
-    /// most [`RELEASED_AT_ONCE_MAX`]. Their connections wait for answers. The caller must try again
-    /// until there are none.
-    pub fn unattachable(&self, channel: &Channel) -> Vec<Unheld> {
-        let Some(stream) = &self.stream else { return Vec::new() };
-        let mut shard = self.shard(channel);
-        let Some(entry) = shard.get_mut(channel) else { return Vec::new() };
-        let Some(attachment) = entry.attachment.as_deref_mut() else { return Vec::new() };
-        let mut unheld = Vec::new();
-        while unheld.len() < RELEASED_AT_ONCE_MAX
-            && attachment.phase != Phase::Attached
-            && let Some(held) = attachment.held.pop_front()
-        {
-            if attachment.lives(held.connection()) {
-                unheld.push(Unheld::of(&held));
-            }
-            attachment.settle(&held, false, &stream.held);
-        }
-        if attachment.phase == Phase::Asked && !entry.shares.is_empty() {
-            // It has subscribers from before the thread began again.
-            stream.note(channel, attachment);
-        }
-        self.let_go(&mut shard, channel);
-        drop(shard);
-        stream.interests.wake();
-        unheld
     }
 
     /// Notes that the node does not hear a channel any more. What the channel keeps for later
@@ -344,7 +165,7 @@ impl Directory {
     }
 
     /// Posts that notice under the lock of the channel's shard.
-    fn post_gap(
+    pub(super) fn post_gap(
         &self,
         mailboxes: &WorkerMailboxes,
         (channel, entry): (&Channel, &mut Entry),
@@ -422,19 +243,5 @@ impl Directory {
         drop(shard);
         mailboxes.wake(woken);
         is_behind
-    }
-}
-
-fn posted((_, posted): (Announced, WorkerSet)) -> WorkerSet {
-    posted
-}
-
-impl Unheld {
-    fn of(held: &Held) -> Self {
-        let (connection, reply, is_join) = match held {
-            Held::Join(join) => (join.subscriber.connection, join.reply, true),
-            Held::Leave(leave) => (leave.subscriber.connection, leave.reply, false),
-        };
-        Self { connection, reply, is_join }
     }
 }

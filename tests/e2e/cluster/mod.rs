@@ -1,6 +1,7 @@
 //! Several nodes that share their channels through real NATS servers.
 
 mod audience;
+mod definitions;
 mod fleet;
 mod order;
 mod outage;
