@@ -216,7 +216,9 @@ impl Directory {
             for channel in watched {
                 let mut entries = lock(&shard.entries);
                 let Some(entry) = entries.get_mut(&channel) else { continue };
-                if entry.still_keeps(now, &self.budgets) {
+                let still_keeps = entry.still_keeps(now, &self.budgets);
+                self.end_linger(&channel, entry, now);
+                if still_keeps {
                     lock(&shard.watched).push(channel);
                     continue;
                 }
@@ -225,6 +227,18 @@ impl Directory {
                     self.remove(&mut entries, &channel);
                 }
             }
+        }
+    }
+
+    /// Lets the cluster's stream go on without a channel, if no client comes back any more.
+    fn end_linger(&self, channel: &Channel, entry: &mut Entry, now: Millis) {
+        let is_over = entry.shares.is_empty() && entry.log.is_none() && entry.lingers_until <= now;
+        if let (true, Some(stream), Some(attachment)) =
+            (is_over, &self.stream, &mut entry.attachment)
+        {
+            entry.lingers_until = 0;
+            stream.let_go(channel, attachment);
+            stream.interests.wake();
         }
     }
 
@@ -260,7 +274,11 @@ impl Directory {
         let Some(entry) = entries.get_mut(channel).filter(|entry| entry.shares.is_empty()) else {
             return;
         };
-        if let (Some(stream), Some(attachment)) = (&self.stream, &mut entry.attachment) {
+        // Sweeps notice when a client whose connection was lost does not come back.
+        let lingers = entry.lingers_until > 0 || entry.log.is_some();
+        if let (Some(stream), Some(attachment)) = (&self.stream, &mut entry.attachment)
+            && !lingers
+        {
             stream.let_go(channel, attachment);
         }
         if entry.keeps_nothing() {

@@ -75,11 +75,15 @@ impl Kept {
         }
     }
 
-    /// Returns the publications of the window that a new subscriber asks for.
-    pub fn replay(&self, wish: ReplayWish, now: Millis) -> Replay {
+    /// Returns the publications of the window that a new subscriber asks for. Until `missing_until`
+    /// earlier ones may be missing in it.
+    pub fn replay(&self, wish: ReplayWish, now: Millis, missing_until: Millis) -> Replay {
         match self {
-            Self::Window(window) => window.replay(wish, now),
-            Self::Nothing | Self::Absent | Self::Value(_) => Replay::default(),
+            Self::Window(window) => window.replay(wish, now, missing_until),
+            Self::Nothing | Self::Absent | Self::Value(_) => {
+                let may_lack = wish.seconds > 0 && wish.after.is_some() && now < missing_until;
+                Replay { has_gap: may_lack, ..Replay::default() }
+            }
         }
     }
 

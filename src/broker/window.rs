@@ -45,15 +45,17 @@ impl Window {
         self.kept.push_back(publication.clone());
     }
 
-    /// Returns the publications that a new subscriber asks for.
-    pub fn replay(&self, wish: ReplayWish, now: Millis) -> Replay {
+    /// Returns the publications that a new subscriber asks for. Until `missing_until` earlier ones
+    /// may be missing in the window.
+    pub fn replay(&self, wish: ReplayWish, now: Millis, missing_until: Millis) -> Replay {
+        let missing_until = missing_until.max(self.missing_until);
         let keep = Millis::from(wish.seconds) * 1_000;
         let known = wish.after.map(|after| self.kept.iter().rposition(|one| one.id == after));
         let old = self.kept.iter().take_while(|one| accepted(one) + keep <= now).count();
         let start = old.max(known.flatten().map_or(0, |place| place + 1));
         Replay {
             publications: self.kept.range(start..).cloned().collect(),
-            has_gap: wish.seconds > 0 && known == Some(None) && now < self.missing_until,
+            has_gap: wish.seconds > 0 && known == Some(None) && now < missing_until,
             last: self.kept.back().map(|one| one.id),
             is_whole: known.flatten().is_some_and(|place| old <= place + 1),
         }
@@ -130,7 +132,7 @@ mod tests {
     }
 
     fn since(window: &Window, seconds: u32, now: Millis) -> Vec<Arc<Publication>> {
-        window.replay(ReplayWish { seconds, after: None }, now).publications
+        window.replay(ReplayWish { seconds, after: None }, now, 0).publications
     }
 
     #[test]
@@ -139,7 +141,7 @@ mod tests {
         let after = |window: &Window, number, seconds, now| {
             let after = Some(MessageId::from_u128(number));
             let Replay { publications, has_gap, last, is_whole } =
-                window.replay(ReplayWish { seconds, after }, now);
+                window.replay(ReplayWish { seconds, after }, now, 0);
             (numbers(&publications), has_gap, is_whole, last.map(|id| id.as_u128()))
         };
         assert_eq!(after(&window, 7, 10, 0), (vec![], false, false, None));

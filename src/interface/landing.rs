@@ -36,6 +36,8 @@ pub struct Landing<S, C> {
     submitted: Receiver<Submitted>,
     flights: Flights,
     definitions: Seen,
+    /// Whether the node has served the cluster's channels since it started.
+    has_served: bool,
     counters: Arc<Counters>,
     clock: C,
 }
@@ -52,11 +54,17 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
         let flights = Flights::default();
         let all = shared.broker.definitions.load_full();
         let definitions = Seen { all, again: None };
-        Self { shared, membership, submitted, flights, definitions, counters, clock }
+        let has_served = false;
+        Self { shared, membership, submitted, flights, definitions, has_served, counters, clock }
     }
 
     fn workers(&self) -> &WorkerMailboxes {
         &self.shared.broker.mailboxes.workers
+    }
+
+    /// Returns the time, in milliseconds since the node started.
+    fn clock_ms(&self) -> Millis {
+        (self.clock)().monotonic()
     }
 
     /// Returns the publication as this node delivers it: under its own options.
@@ -79,7 +87,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
     /// Attaches channels that the stream orders since the definitions have changed.
     fn look_at_definitions(&mut self) {
         let all = self.shared.broker.definitions.load();
-        let now = (self.clock)().monotonic();
+        let now = self.clock_ms();
         let is_new = !Arc::ptr_eq(&self.definitions.all, &all);
         if !is_new && self.definitions.again.is_none_or(|at| now < at) {
             return;
@@ -134,7 +142,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     }
 
     fn attached(&mut self, channel: &Channel) -> bool {
-        self.shared.broker.directory.attached(self.workers(), channel) > 0
+        self.shared.broker.directory.attached(self.workers(), channel, self.clock_ms()) > 0
     }
 
     fn unattachable(&mut self, channel: &Channel) -> bool {
@@ -175,7 +183,8 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     }
 
     fn gap(&mut self, channel: &Channel, worker: Option<(WorkerId, Seq)>) -> bool {
-        !self.shared.broker.directory.tell_gap(self.workers(), channel, worker)
+        let now = self.clock_ms();
+        !self.shared.broker.directory.tell_gap(self.workers(), channel, worker, now)
     }
 
     fn departing(&mut self) -> Option<Departing> {
@@ -194,7 +203,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
 
     fn settled(&mut self, token: u64, published: Published) {
         let mailboxes = &self.shared.broker.mailboxes;
-        let now = (self.clock)().monotonic();
+        let now = self.clock_ms();
         if !self.flights.settled(mailboxes, token, published, now) {
             self.counters.late_unkept.add(1);
         }
@@ -208,16 +217,20 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     }
 
     fn begin_again(&mut self) {
-        self.flights.fail(&self.shared.broker.mailboxes, (self.clock)().monotonic());
+        self.flights.fail(&self.shared.broker.mailboxes, self.clock_ms());
         self.shared.broker.directory.attach_again();
     }
 
     fn condition(&mut self, condition: &Condition) {
         let before = self.membership.note(condition, (self.clock)());
-        match (before.is_serving(), condition.is_serving()) {
-            (_, false) => tracing::warn!("{condition}"),
+        let (served, serves) = (before.is_serving(), condition.is_serving());
+        match (served, serves) {
+            (_, false) if self.has_served => tracing::warn!("{condition}"),
+            // A node that has just started has to find out first. What keeps it out is told apart.
+            (_, false) => tracing::debug!("{condition}"),
             (false, true) => tracing::info!("{condition}"),
             (true, true) => tracing::debug!("{condition}"),
         }
+        self.has_served |= serves;
     }
 }

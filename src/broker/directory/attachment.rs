@@ -4,12 +4,14 @@ use std::collections::{HashMap, VecDeque};
 
 use super::requests::{HeldJoin, HeldLeave};
 use crate::broker::budget::Budget;
-use crate::message::{ConnId, Encoding, Offset, WorkerId};
+use crate::message::{ConnId, Encoding, Millis, Offset, WorkerId};
 
 /// What a channel of the stream waits for.
 #[derive(Debug, Default)]
 pub(super) struct Attachment {
     pub(super) phase: Phase,
+    /// Since when the node has heard the channel without a gap, in milliseconds since it started.
+    pub(super) whole_since: Millis,
     /// Whether the channel is among the noted [`Interests`](crate::mailbox::Interests).
     pub(super) is_noted: bool,
     /// Whether the subscribers must be told, once the node hears the channel again, that they may

@@ -137,7 +137,10 @@ impl Entry {
     /// Returns the publications that a new subscriber asks for. A stream receives what the log has
     /// after its position, or else what the window has. For the first stream a log begins.
     pub(super) fn replay(&mut self, join: &Join<'_>, budgets: &Budgets) -> Replay {
-        let mut replay = self.kept.replay(join.replay, join.clock);
+        // What was published before the node heard the channel is missing in the window.
+        let window = Millis::from(join.replay.seconds) * 1_000;
+        let missing_until = self.attachment.as_ref().map_or(0, |one| one.whole_since + window);
+        let mut replay = self.kept.replay(join.replay, join.clock, missing_until);
         if join.subscriber.transport != Transport::EventStream {
             return replay;
         }

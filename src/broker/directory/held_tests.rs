@@ -108,7 +108,11 @@ impl Node {
     }
 
     fn attached(&self) -> usize {
-        self.directory.attached(&self.mailboxes, &CHANNEL.into())
+        self.attached_at(0)
+    }
+
+    fn attached_at(&self, now: Millis) -> usize {
+        self.directory.attached(&self.mailboxes, &CHANNEL.into(), now)
     }
 
     fn publish(&self, offset: Offset) -> Landed {
@@ -254,7 +258,7 @@ fn a_worker_lacks_nothing_from_before_the_node_hears_a_channel() {
     node.attached();
     node.publish(50);
     assert_eq!(node.behind(), [(49, 50)], "its mailbox was full");
-    node.directory.tell_gap(&node.mailboxes, &CHANNEL.into(), None);
+    node.directory.tell_gap(&node.mailboxes, &CHANNEL.into(), None, 0);
     node.publish(3);
     assert_eq!(node.behind(), [(2, 3)], "the stream has begun again");
 }
@@ -277,6 +281,71 @@ fn what_a_channel_keeps_ends_with_what_the_node_hears_though_it_is_needed_again(
     assert_eq!(bytes(), 0, "what follows is missing in the window");
     assert_eq!((node.asked(), node.attached()), ((1, true), 0));
     assert_eq!(node.mail().last(), Some(&Seen::Begin(2)));
+}
+
+#[test]
+fn a_replay_is_whole_only_from_when_the_node_hears_the_channel() {
+    let node = Node::new(8, 8);
+    let resume = |number, clock| {
+        let options = ChannelOptions { retain: Retain::window(60), ..ChannelOptions::default() };
+        let after = Some(MessageId::from_u128(7));
+        let join = Join {
+            channel: &CHANNEL.into(),
+            subscriber: &subscriber(number),
+            already: None,
+            options,
+            reply: None,
+            comes_back: false,
+            replay: ReplayWish { seconds: 60, after },
+            announcement: MessageId::nil(),
+            now: 0,
+            clock,
+        };
+        node.directory.join(&node.mailboxes, &join).unwrap();
+    };
+    let gaps = || {
+        let told = |mail| match mail {
+            Mail::Activate(it) => Some(it.replay.has_gap),
+            _ => None,
+        };
+        node.take_mail().into_iter().filter_map(told).collect::<Vec<_>>()
+    };
+    resume(1, 100_000);
+    node.attached_at(100_001);
+    assert_eq!(gaps(), [true], "it may have missed something before");
+    resume(2, 160_000);
+    resume(3, 160_001);
+    assert_eq!(gaps(), [true, false], "the window is whole after a minute");
+    node.directory.tell_gap(&node.mailboxes, &CHANNEL.into(), None, 200_000);
+    resume(4, 200_001);
+    assert_eq!(gaps(), [true]);
+}
+
+#[test]
+fn a_channel_is_heard_as_long_as_a_lost_listener_may_come_back() {
+    let node = Node::new(8, 8);
+    node.join(1);
+    node.attached();
+    let leave = Leave {
+        channel: &CHANNEL.into(),
+        subscriber: &subscriber(1),
+        lives_on: false,
+        presence: None,
+        lingers_until: 5_000,
+        reply: None,
+        announcement: MessageId::nil(),
+        now: 0,
+    };
+    node.interests.take();
+    node.directory.leave(&node.mailboxes, &leave).unwrap();
+    let sweep = |now| (0..SWEEP_STEPS).for_each(|step| node.directory.sweep(step, now));
+    sweep(4_999);
+    assert_eq!(node.asked(), (0, true));
+    sweep(5_000);
+    assert_eq!(node.asked(), (1, false));
+    node.detached();
+    sweep(5_001);
+    assert_eq!(node.directory.kept(), 0);
 }
 
 #[test]

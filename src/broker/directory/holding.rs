@@ -7,7 +7,7 @@ use super::requests::{HeldJoin, HeldLeave, Join, Leave};
 use super::{Announced, Directory, lock};
 use crate::limits::RELEASED_AT_ONCE_MAX;
 use crate::mailbox::{JoinRefused, Mail, Slot, WorkerMailboxes, WorkerSet};
-use crate::message::{AckId, Channel, ChannelOrder, ConnId, Encoding, Refused};
+use crate::message::{AckId, Channel, ChannelOrder, ConnId, Encoding, Millis, Refused};
 
 /// What becomes of a leave.
 pub(super) enum Leaving {
@@ -93,10 +93,11 @@ impl Directory {
         }
     }
 
-    /// Notes that the node hears the channel now, and carries out requests that were held, as
+    /// Notes that the node hears the channel since `now`, in milliseconds since it started. Carries
+    /// out requests that were held, as
     /// [`Directory::carry_on`] does.
-    pub fn attached(&self, mailboxes: &WorkerMailboxes, channel: &Channel) -> usize {
-        self.carry_out(mailboxes, channel, true)
+    pub fn attached(&self, mailboxes: &WorkerMailboxes, channel: &Channel, now: Millis) -> usize {
+        self.carry_out(mailboxes, channel, Some(now))
     }
 
     /// Carries out requests that were held, if the node hears the channel: at most
@@ -104,16 +105,21 @@ impl Directory {
     /// left. The caller must try again until none is: mailboxes may have no room, and workers may
     /// be behind.
     pub fn carry_on(&self, mailboxes: &WorkerMailboxes, channel: &Channel) -> usize {
-        self.carry_out(mailboxes, channel, false)
+        self.carry_out(mailboxes, channel, None)
     }
 
-    fn carry_out(&self, mailboxes: &WorkerMailboxes, channel: &Channel, is_new: bool) -> usize {
+    fn carry_out(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        channel: &Channel,
+        heard_since: Option<Millis>,
+    ) -> usize {
         let Some(stream) = &self.stream else { return 0 };
         let mut woken = WorkerSet::default();
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return 0 };
         let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
-        if !is_new && attachment.phase != Phase::Attached {
+        if heard_since.is_none() && attachment.phase != Phase::Attached {
             return 0;
         }
         let must_tell_gap = std::mem::take(&mut attachment.must_tell_gap);
@@ -126,6 +132,7 @@ impl Directory {
         let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
         if attachment.phase == Phase::Asked {
             attachment.phase = Phase::Attached;
+            attachment.whole_since = heard_since.unwrap_or(attachment.whole_since);
             // What was before is history, which no worker lacks.
             entry.offset = 0;
         }

@@ -19,7 +19,7 @@ use super::{Directory, lock};
 use crate::broker::budget::Budget;
 use crate::limits::HELD_JOINS_MAX;
 use crate::mailbox::{Interests, Mail, Slot, WorkerMailboxes, WorkerSet};
-use crate::message::{Behind, Channel, Landed, Offset, Publication, WorkerId};
+use crate::message::{Behind, Channel, Landed, Millis, Offset, Publication, WorkerId};
 
 /// The directory's part in a cluster.
 #[derive(Debug)]
@@ -154,11 +154,17 @@ impl Directory {
         mailboxes: &WorkerMailboxes,
         channel: &Channel,
         worker: Option<(WorkerId, Offset)>,
+        now: Millis,
     ) -> bool {
         let mut woken = WorkerSet::default();
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return true };
         let is_told = self.post_gap(mailboxes, (channel, entry), worker, &mut woken);
+        if let Some(attachment) = &mut entry.attachment
+            && worker.is_none()
+        {
+            attachment.whole_since = now;
+        }
         drop(shard);
         mailboxes.wake(woken);
         is_told

@@ -62,6 +62,24 @@ fn an_event_is_null_exactly_if_nobody_listens_on_any_node() {
 }
 
 #[test]
+fn a_listener_whose_connection_was_lost_counts_for_a_while() {
+    let fleet = Fleet::start(2);
+    let [first, second] = [&fleet.nodes[0], &fleet.nodes[1]];
+    let mut listener = Listener::connect(second, &place());
+    listener.subscribe("room", &Value::Null);
+    drop(listener);
+    let subscriptions = "fanfare_subscriptions{api=\"forge\"}";
+    wait_until("its end is noticed", || second.metric(subscriptions) == 0);
+    let id = tell(first, "while it was away");
+    assert!(id.is_some(), "it may come back");
+    let mut again = Listener::connect(second, &place());
+    again.subscribe("room", &json!({ "options": { "replaySeconds": 60 } }));
+    let event = again.hear();
+    assert_eq!(event["eventId"].as_str(), id.as_deref());
+    assert!(event["replay"].is_number(), "it is from before: {event}");
+}
+
+#[test]
 fn documents_are_refused_in_a_cluster() {
     let fleet = Fleet::start(1);
     let response = fleet.nodes[0].request("GET", "/api/realtime/resources/collection/c1", &[], b"");
