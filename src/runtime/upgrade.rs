@@ -170,6 +170,7 @@ fn take_over<'c>(
 ) -> Option<&'c OwnedFd> {
     let broker = &shared.broker;
     let offered = connections.remove(probe)?;
+    let id = connections.id(slot);
     broker.mailboxes.unassign(local.worker);
     let Connection { decoder, link, state: State::Open(session) } = connections.get_mut(slot)?
     else {
@@ -182,7 +183,7 @@ fn take_over<'c>(
     let mut waiting = std::mem::replace(&mut link.outbox, offered.link.outbox);
     link.socket = offered.link.socket;
     link.is_blocked = offered.link.is_blocked;
-    let Local { worker, outboxes, index, counters, .. } = local;
+    let Local { outboxes, index, counters, .. } = local;
     while let Some(frame) = waiting.pop(&mut outboxes.spares) {
         let is_delivery = frame.is_delivery();
         if !outboxes.push(slot, link, frame) && is_delivery {
@@ -193,7 +194,7 @@ fn take_over<'c>(
     // instead.
     outboxes.mark(slot, link);
     for (channel, counted) in index.of(link.subscriptions) {
-        broker.directory.upgrade(channel, *worker, counted.encoding);
+        broker.directory.upgrade(channel, id, counted.encoding);
     }
     if let Some((ticket, answer)) = polled {
         broker.mailboxes.answer(ticket, Ok(answer));

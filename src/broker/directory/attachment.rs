@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::requests::{HeldJoin, HeldLeave};
+use super::requests::{HeldJoin, HeldLeave, Subscriber};
 use crate::broker::budget::Budget;
-use crate::message::{ConnId, Encoding, Millis, Offset, WorkerId};
+use crate::message::{ConnId, Encoding, Millis, Offset, Transport, WorkerId};
 
 /// What a channel of the stream waits for.
 #[derive(Debug, Default)]
@@ -47,8 +47,10 @@ pub(super) enum Held {
 #[derive(Debug)]
 pub(super) struct Waiting {
     requests: usize,
-    /// The encoding under which it is counted as a subscriber; `None` if it is not counted.
-    pub(super) counted: Option<Encoding>,
+    /// How it is counted as a subscriber; `None` if it is not.
+    pub(super) counted: Option<(Encoding, Transport)>,
+    /// Whether it has left long-polling since requests of it are held.
+    has_upgraded: bool,
     /// Whether the connection has ended. What is held of it is passed over then.
     pub(super) has_ended: bool,
 }
@@ -63,28 +65,48 @@ impl Attachment {
         self.behind.retain(|(behind, _)| *behind != worker);
     }
 
-    /// Holds a request of a connection, which is counted under this encoding unless something of it
-    /// is held already.
-    pub(super) fn hold(&mut self, connection: ConnId, counted: Option<Encoding>, held: Held) {
-        let waiting = Waiting { requests: 0, counted, has_ended: false };
+    /// Holds a request back. If nothing else of its connection is held, `counted` is the encoding
+    /// under which that is counted.
+    pub(super) fn hold(&mut self, counted: Option<Encoding>, held: Held) {
+        let &Subscriber { connection, transport, .. } = held.subscriber();
+        let counted = counted.map(|encoding| (encoding, transport));
+        let waiting = Waiting { requests: 0, counted, has_upgraded: false, has_ended: false };
         self.connections.entry(connection).or_insert(waiting).requests += 1;
         self.held.push_back(held);
     }
 
+    /// Takes the next held request. Its subscriber has the transport that it has now.
+    pub(super) fn next(&mut self) -> Option<Held> {
+        let mut held = self.held.pop_front()?;
+        let subscriber = held.subscriber_mut();
+        let waiting = self.connections.get(&subscriber.connection);
+        if waiting.is_some_and(|waiting| waiting.has_upgraded) {
+            subscriber.transport = Transport::WebSocket;
+        }
+        Some(held)
+    }
+
+    /// Notes that a connection has left long-polling. Returns the encoding under which it is
+    /// counted: `encoding` if nothing of it is held, and `None` if it is not counted.
+    pub(super) fn upgrade(&mut self, connection: ConnId, encoding: Encoding) -> Option<Encoding> {
+        let Some(waiting) = self.connections.get_mut(&connection) else { return Some(encoding) };
+        waiting.has_upgraded = true;
+        let (encoding, transport) = waiting.counted.as_mut()?;
+        *transport = Transport::WebSocket;
+        Some(*encoding)
+    }
+
     /// Notes that a request is not held any more, and whether it was carried out.
     pub(super) fn settle(&mut self, held: &Held, is_done: bool, budget: &Budget) {
-        let joined = match held {
-            Held::Join(join) => Some(join.subscriber.encoding),
-            Held::Leave(_) => None,
-        };
-        if joined.is_some() {
+        let &Subscriber { connection, encoding, transport, .. } = held.subscriber();
+        let is_join = matches!(held, Held::Join(_));
+        if is_join {
             budget.give(1);
         }
-        let connection = held.connection();
         let Some(waiting) = self.connections.get_mut(&connection) else { return };
         waiting.requests -= 1;
         if is_done {
-            waiting.counted = joined;
+            waiting.counted = is_join.then_some((encoding, transport));
         }
         if waiting.requests == 0 {
             self.connections.remove(&connection);
@@ -93,10 +115,17 @@ impl Attachment {
 }
 
 impl Held {
-    pub(super) fn connection(&self) -> ConnId {
+    pub(super) fn subscriber(&self) -> &Subscriber {
         match self {
-            Self::Join(join) => join.subscriber.connection,
-            Self::Leave(leave) => leave.subscriber.connection,
+            Self::Join(join) => &join.subscriber,
+            Self::Leave(leave) => &leave.subscriber,
+        }
+    }
+
+    fn subscriber_mut(&mut self) -> &mut Subscriber {
+        match self {
+            Self::Join(join) => &mut join.subscriber,
+            Self::Leave(leave) => &mut leave.subscriber,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::attachment::Attachment;
-use super::requests::Join;
+use super::requests::{Join, Subscriber};
 use crate::broker::bucket::Bucket;
 use crate::broker::channel_log::ChannelLog;
 use crate::broker::presence::Presence;
@@ -181,6 +181,13 @@ impl Entry {
             audience.sse += share.streams;
         }
         audience
+    }
+
+    /// Returns how a subscriber is counted: as it says, unless a later join of it is held back.
+    pub(super) fn counted_as(&self, subscriber: &Subscriber) -> (Encoding, Transport) {
+        let &Subscriber { connection, encoding, transport, .. } = subscriber;
+        let waiting = self.attachment.as_ref().and_then(|it| it.connections.get(&connection));
+        waiting.and_then(|waiting| waiting.counted).unwrap_or((encoding, transport))
     }
 
     /// Counts a detached session.

@@ -60,19 +60,18 @@ impl Node {
         already: Option<Encoding>,
         order: ChannelOrder,
     ) -> Result<(), Refused> {
-        self.join_in(number, Encoding::Sdk, already, order)
+        self.join_with(&subscriber(number), already, order)
     }
 
-    fn join_in(
+    fn join_with(
         &self,
-        number: u32,
-        encoding: Encoding,
+        subscriber: &Subscriber,
         already: Option<Encoding>,
         order: ChannelOrder,
     ) -> Result<(), Refused> {
         let join = Join {
             channel: &CHANNEL.into(),
-            subscriber: &Subscriber { encoding, ..subscriber(number) },
+            subscriber,
             already,
             options: ChannelOptions { order, ..ChannelOptions::default() },
             reply: None,
@@ -90,13 +89,13 @@ impl Node {
     }
 
     fn leave(&self, number: u32, lives_on: bool) -> Result<(), Refused> {
-        self.leave_in(number, Encoding::Sdk, lives_on)
+        self.leave_with(&subscriber(number), lives_on)
     }
 
-    fn leave_in(&self, number: u32, encoding: Encoding, lives_on: bool) -> Result<(), Refused> {
+    fn leave_with(&self, subscriber: &Subscriber, lives_on: bool) -> Result<(), Refused> {
         let leave = Leave {
             channel: &CHANNEL.into(),
-            subscriber: &Subscriber { encoding, ..subscriber(number) },
+            subscriber,
             lives_on,
             presence: None,
             lingers_until: 0,
@@ -217,6 +216,21 @@ fn a_counted_connection_that_ends_is_uncounted_whatever_is_held() {
     assert_eq!(node.mail(), [Seen::Begin(1), Seen::Heard(1)]);
     assert_eq!((node.attached(), node.mail()), (0, vec![]));
     assert_eq!(node.asked(), (1, false));
+}
+
+#[test]
+fn a_connection_that_upgrades_while_its_join_waits_is_counted_once() {
+    let node = Node::new(8, 8);
+    let mut link = Subscriber { transport: Transport::Polling, ..subscriber(1) };
+    node.join_with(&link, None, ChannelOrder::Cluster).unwrap();
+    node.directory.upgrade(&CHANNEL.into(), link.connection, link.encoding);
+    link.transport = Transport::WebSocket;
+    assert_eq!(node.directory.channels(), 0, "its join is not carried out");
+    node.attached();
+    let audience = Audience { websocket: 1, ..Audience::default() };
+    assert_eq!(node.publish(1).audience, audience);
+    node.leave_with(&link, true).unwrap();
+    assert_eq!((node.directory.channels(), node.asked()), (0, (1, false)));
 }
 
 #[test]
@@ -438,6 +452,8 @@ enum Step {
     Join(u32, Encoding),
     Leave(u32),
     Cut(u32),
+    /// The connection moves from long-polling to WebSocket.
+    Upgrade(u32),
     Publish,
     Attached,
     /// The node could not hear the channel in time.
@@ -454,6 +470,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..4u32, encoding).prop_map(|(at, encoding)| Step::Join(at, encoding)),
         3 => (0..4u32).prop_map(Step::Leave),
         3 => (0..4u32).prop_map(Step::Cut),
+        2 => (0..4u32).prop_map(Step::Upgrade),
         3 => Just(Step::Publish),
         3 => Just(Step::Attached),
         1 => Just(Step::Unattachable),
@@ -472,6 +489,8 @@ struct World {
     ended: [u32; 4],
     /// The heads of the present connections' subscriptions.
     heads: [u32; 4],
+    /// The transports of the present connections.
+    transports: [Transport; 4],
     offset: Offset,
     /// The requests of each connection, in order: whether each is a join.
     asked: HashMap<u32, Vec<bool>>,
@@ -488,6 +507,7 @@ impl World {
             index: Index::default(),
             ended: [0; 4],
             heads: [NONE; 4],
+            transports: [Transport::Polling; 4],
             offset: 0,
             asked: HashMap::new(),
             answered: HashMap::new(),
@@ -498,6 +518,12 @@ impl World {
     /// Returns the number of the present connection in a place.
     fn number(&self, at: u32) -> u32 {
         at + 4 * self.ended[at as usize]
+    }
+
+    /// Returns the present connection in a place, as its worker names it.
+    fn subscriber(&self, at: u32, encoding: Encoding) -> Subscriber {
+        let transport = self.transports[at as usize];
+        Subscriber { encoding, transport, ..subscriber(self.number(at)) }
     }
 
     fn counted(&self, at: u32) -> Option<Encoding> {
@@ -512,7 +538,8 @@ impl World {
             Step::Join(at, encoding) => {
                 let number = self.number(at);
                 let already = self.counted(at);
-                if node.join_in(number, encoding, already, ChannelOrder::Cluster).is_ok() {
+                let subscriber = self.subscriber(at, encoding);
+                if node.join_with(&subscriber, already, ChannelOrder::Cluster).is_ok() {
                     let counted = Counted { encoding, is_present: false };
                     self.index.joined(number, &mut self.heads[at as usize], channel, counted);
                     self.asked.entry(number).or_default().push(true);
@@ -520,7 +547,7 @@ impl World {
             }
             Step::Leave(at) => {
                 let (Some(encoding), number) = (self.counted(at), self.number(at)) else { return };
-                if node.leave_in(number, encoding, true).is_ok() {
+                if node.leave_with(&self.subscriber(at, encoding), true).is_ok() {
                     self.index.left(self.heads[at as usize], channel);
                     self.asked.entry(number).or_default().push(false);
                 }
@@ -528,13 +555,22 @@ impl World {
             Step::Cut(at) => {
                 let number = self.number(at);
                 if let Some(encoding) = self.counted(at) {
-                    node.leave_in(number, encoding, false).unwrap();
+                    node.leave_with(&self.subscriber(at, encoding), false).unwrap();
                 }
                 let head = std::mem::replace(&mut self.heads[at as usize], NONE);
                 self.index.forget(head, |_, _| {});
                 self.heard.remove(&number);
                 self.ended[at as usize] += 1;
+                self.transports[at as usize] = Transport::Polling;
             }
+            Step::Upgrade(at) if self.transports[at as usize] == Transport::Polling => {
+                if let Some(encoding) = self.counted(at) {
+                    let connection = subscriber(self.number(at)).connection;
+                    node.directory.upgrade(channel, connection, encoding);
+                }
+                self.transports[at as usize] = Transport::WebSocket;
+            }
+            Step::Upgrade(_) => {}
             Step::Publish => {
                 self.offset += 1;
                 node.publish(self.offset);
@@ -610,21 +646,24 @@ proptest! {
         }
         world.run(Step::TakeMail);
         prop_assert!(world.node.behind().is_empty());
-        let mut subscribed = 0;
+        let mut audience = Audience::default();
         for at in 0..4 {
             let number = world.number(at);
             prop_assert_eq!(world.answered.get(&number), world.asked.get(&number));
             let hears = world.index.hears(world.heads[at as usize], &CHANNEL.into());
             prop_assert_eq!(hears, world.counted(at).is_some());
             prop_assert_eq!(hears, world.heard.contains_key(&number));
-            subscribed += u32::from(hears);
+            match world.transports[at as usize] {
+                Transport::WebSocket => audience.websocket += u32::from(hears),
+                _ => audience.polling += u32::from(hears),
+            }
         }
         for heard in world.heard.values().filter(|heard| !heard.is_empty()) {
             let expected: Vec<_> = (heard[0]..=world.offset).collect();
             prop_assert_eq!(heard, &expected);
         }
         world.offset += 1;
-        prop_assert_eq!(world.node.publish(world.offset).audience.total(), subscribed);
+        prop_assert_eq!(world.node.publish(world.offset).audience, audience);
         prop_assert!(lock(&world.node.directory.home(&CHANNEL.into()).refused).is_empty());
     }
 }

@@ -11,8 +11,8 @@ use crate::message::{AckId, Channel, ChannelOrder, ConnId, Encoding, Millis, Ref
 
 /// What becomes of a leave.
 pub(super) enum Leaving {
-    /// The connection is counted under this encoding, and must be uncounted.
-    Counted(Encoding),
+    /// The connection is counted, and must be uncounted.
+    Counted,
     /// The connection is not counted: the leave must be answered, and changes nothing.
     Uncounted,
     /// It is held back, or nothing is left to do.
@@ -53,7 +53,7 @@ impl Directory {
             attachment.phase = Phase::Asked;
             stream.note(join.channel, attachment);
         }
-        attachment.hold(connection, join.already, Held::Join(HeldJoin::of(join)));
+        attachment.hold(join.already, Held::Join(HeldJoin::of(join)));
         Ok(true)
     }
 
@@ -61,20 +61,18 @@ impl Directory {
     pub(super) fn holds_leave(&self, entry: &mut Entry, leave: &Leave<'_>) -> Leaving {
         let connection = leave.subscriber.connection;
         let attachment = entry.attachment.as_deref_mut();
-        let waiting =
-            attachment.and_then(|one| Some((one.connections.get(&connection)?.counted, one)));
-        match waiting {
+        let attachment = attachment.filter(|one| one.connections.contains_key(&connection));
+        match attachment {
             None if self.is_refused(leave.channel, connection) => Leaving::Uncounted,
-            None => Leaving::Counted(leave.subscriber.encoding),
-            Some((counted, attachment)) if leave.lives_on => {
-                attachment.hold(connection, counted, Held::Leave(HeldLeave::of(leave)));
+            None => Leaving::Counted,
+            Some(attachment) if leave.lives_on => {
+                attachment.hold(None, Held::Leave(HeldLeave::of(leave)));
                 Leaving::Held
             }
-            Some((counted, attachment)) => {
-                attachment.end(connection);
+            Some(attachment) => {
+                let is_counted = attachment.end(connection);
                 self.forget_refusal(leave.channel, connection);
-                // Its worker knows the encoding of the join that is held.
-                counted.map_or(Leaving::Held, Leaving::Counted)
+                if is_counted { Leaving::Counted } else { Leaving::Held }
             }
         }
     }
@@ -159,10 +157,10 @@ impl Directory {
     ) -> bool {
         let Some(attachment) = entry.attachment.as_deref_mut() else { return false };
         let Some(next) = attachment.held.front() else { return false };
-        if attachment.is_behind(next.connection().worker) {
+        if attachment.is_behind(next.subscriber().connection.worker) {
             return false;
         }
-        let Some(held) = attachment.held.pop_front() else { return false };
+        let Some(held) = attachment.next() else { return false };
         self.try_held(mailboxes, (channel, entry), (held, true), woken)
     }
 
@@ -177,7 +175,7 @@ impl Directory {
         woken: &mut WorkerSet,
     ) -> bool {
         let Some(stream) = &self.stream else { return false };
-        let connection = held.connection();
+        let connection = held.subscriber().connection;
         let (lives, counted) =
             entry.attachment.as_ref().map_or((true, None), |one| one.waiting(connection));
         let is_refused = matches!(held, Held::Join(_)) && counted.is_none() && !is_heard;
@@ -190,8 +188,8 @@ impl Directory {
                 let join = Join { already, ..join.to_join(channel) };
                 self.join_now(mailboxes, entry, &join).map(posted)
             }
-            (Held::Leave(leave), Some(encoding)) => {
-                self.leave_now(mailboxes, entry, &leave.to_leave(channel), encoding).map(posted)
+            (Held::Leave(leave), Some(_)) => {
+                self.leave_now(mailboxes, entry, &leave.to_leave(channel)).map(posted)
             }
             (Held::Leave(leave), None) => {
                 let leave = leave.to_leave(channel);
@@ -228,7 +226,7 @@ impl Directory {
         for _ in 0..RELEASED_AT_ONCE_MAX {
             let attachment = entry.attachment.as_deref_mut();
             let attachment = attachment.filter(|one| one.phase != Phase::Attached);
-            let Some(held) = attachment.and_then(|one| one.held.pop_front()) else {
+            let Some(held) = attachment.and_then(Attachment::next) else {
                 must_go_on = false;
                 break;
             };
@@ -252,18 +250,21 @@ impl Directory {
 }
 
 impl Attachment {
-    /// Notes that a connection has ended. What is held of it is passed over.
-    fn end(&mut self, connection: ConnId) {
-        if let Some(waiting) = self.connections.get_mut(&connection) {
-            waiting.has_ended = true;
-        }
+    /// Notes that a connection has ended. What is held of it is passed over. Returns whether it is
+    /// counted.
+    fn end(&mut self, connection: ConnId) -> bool {
+        let Some(waiting) = self.connections.get_mut(&connection) else { return false };
+        waiting.has_ended = true;
+        waiting.counted.is_some()
     }
 
     /// Returns whether a connection lives, as far as its held requests know, and the encoding under
     /// which it is counted; `None` if it is not counted.
     fn waiting(&self, connection: ConnId) -> (bool, Option<Encoding>) {
         let waiting = self.connections.get(&connection);
-        waiting.map_or((true, None), |waiting| (!waiting.has_ended, waiting.counted))
+        waiting.map_or((true, None), |waiting| {
+            (!waiting.has_ended, waiting.counted.map(|(encoding, _)| encoding))
+        })
     }
 }
 

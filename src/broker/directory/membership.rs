@@ -8,7 +8,8 @@ use super::holding::Leaving;
 use super::requests::{Announced, Join, Leave};
 use crate::mailbox::{Mail, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
-    Activation, Channel, Content, Encoding, PresenceMode, Publication, Refused, Transport, WorkerId,
+    Activation, Channel, ConnId, Content, Encoding, PresenceMode, Publication, Refused, Transport,
+    WorkerId,
 };
 
 impl Directory {
@@ -122,7 +123,7 @@ impl Directory {
         let Some(entry) = shard.get_mut(leave.channel) else { return Ok(Announced::Yes) };
         let (told, posted) = match self.holds_leave(entry, leave) {
             Leaving::Held => (Announced::Yes, WorkerSet::default()),
-            Leaving::Counted(encoding) => self.leave_now(mailboxes, entry, leave, encoding)?,
+            Leaving::Counted => self.leave_now(mailboxes, entry, leave)?,
             Leaving::Uncounted => {
                 let place = leave.reserve_end(mailboxes)?;
                 self.forget_refusal(leave.channel, leave.subscriber.connection);
@@ -136,14 +137,13 @@ impl Directory {
         Ok(told)
     }
 
-    /// Carries out a leave of a connection that is counted under this encoding, under the lock of
-    /// the channel's shard. Returns the workers to wake once the lock is not held.
+    /// Carries out a leave of a connection that is counted, under the lock of the channel's shard.
+    /// Returns the workers to wake once the lock is not held.
     pub(super) fn leave_now(
         &self,
         mailboxes: &WorkerMailboxes,
         entry: &mut Entry,
         leave: &Leave<'_>,
-        encoding: Encoding,
     ) -> Result<(Announced, WorkerSet), Refused> {
         let subscriber = leave.subscriber;
         let worker = subscriber.connection.worker;
@@ -169,7 +169,8 @@ impl Directory {
             posted = places.post(&Arc::new(event), entry.offset);
         }
         posted.add(ended);
-        entry.uncount(worker, encoding, subscriber.transport);
+        let (encoding, transport) = entry.counted_as(subscriber);
+        entry.uncount(worker, encoding, transport);
         match (subscriber.transport, &mut entry.log) {
             (Transport::EventStream, Some(log)) => log.linger(leave.lingers_until),
             (Transport::EventStream, None) => {}
@@ -178,12 +179,20 @@ impl Directory {
         Ok((told, posted))
     }
 
-    /// Counts a subscriber under WebSocket instead of long-polling.
-    pub fn upgrade(&self, channel: &Channel, worker: WorkerId, encoding: Encoding) {
+    /// Counts a subscriber under WebSocket instead of long-polling. `encoding` is that of its last
+    /// join.
+    pub fn upgrade(&self, channel: &Channel, connection: ConnId, encoding: Encoding) {
         let mut shard = self.shard(channel);
-        if let Some(entry) = shard.get_mut(channel) {
-            entry.count(worker, encoding, Transport::WebSocket);
-            entry.uncount(worker, encoding, Transport::Polling);
+        let Some(entry) = shard.get_mut(channel) else { return };
+        // A subscriber whose join is held back is not counted yet, nor one whose join was refused.
+        let is_refused = self.is_refused(channel, connection);
+        let counted = match &mut entry.attachment {
+            Some(attachment) => attachment.upgrade(connection, encoding),
+            None => Some(encoding),
+        };
+        if let Some(encoding) = counted.filter(|_| !is_refused) {
+            entry.count(connection.worker, encoding, Transport::WebSocket);
+            entry.uncount(connection.worker, encoding, Transport::Polling);
         }
     }
 
