@@ -30,6 +30,8 @@ pub struct Attachments<T> {
     wanted: VecDeque<ChannelHash>,
     /// When the first of them came.
     wanted_since: Millis,
+    /// Whether the next round begins at once.
+    is_hurried: bool,
     rounds: VecDeque<Round>,
     /// Channels whose claims must be sent, each once.
     claims: VecDeque<ChannelHash>,
@@ -151,6 +153,7 @@ impl<T> Attachments<T> {
             timers: BTreeSet::new(),
             wanted: VecDeque::new(),
             wanted_since: 0,
+            is_hurried: false,
             rounds: VecDeque::new(),
             claims: VecDeque::new(),
             claims_flying: 0,
@@ -222,6 +225,24 @@ impl<T> Attachments<T> {
             }
             _ => {}
         }
+    }
+
+    /// Returns whether the node wants a channel, whether it hears it already or not.
+    pub fn wants(&self, channel: ChannelHash) -> bool {
+        let one = self.channels.get(&channel);
+        one.is_some_and(|one| one.is_wanted && one.phase != Phase::Releasing)
+    }
+
+    /// Lets the next round begin at once, if this channel waits for it. Returns whether it does.
+    pub fn hurry(&mut self, channel: ChannelHash) -> bool {
+        let one = self.channels.get(&channel);
+        self.is_hurried =
+            self.line == Line::Up && one.is_some_and(|one| one.phase == Phase::Wanted);
+        if self.is_hurried {
+            // A round may be too short for all that wait.
+            self.wanted.push_front(channel);
+        }
+        self.is_hurried
     }
 
     /// Detaches from a channel after a while, because it has no subscriber any more.
@@ -417,8 +438,9 @@ impl<T> Attachments<T> {
     }
 
     fn begin_round(&mut self, next_beat: u64, now: Millis) -> bool {
-        let is_full = self.wanted.len() >= ROUND_CHANNELS_MAX;
-        if self.wanted.is_empty() || !is_full && now < self.wanted_since + ROUND_MS {
+        let is_early = now < self.wanted_since + ROUND_MS;
+        let has_time = !std::mem::take(&mut self.is_hurried) && is_early;
+        if self.wanted.is_empty() || has_time && self.wanted.len() < ROUND_CHANNELS_MAX {
             return false;
         }
         let mut channels = Vec::new();
@@ -433,7 +455,7 @@ impl<T> Attachments<T> {
                 }
                 is_wanted
             });
-            // A channel may be in the line twice, if it was released meanwhile.
+            // A channel may be in the line twice, if it was released meanwhile or had to hurry.
             if is_subscribed == Some(true) {
                 self.next_sid += 1;
                 self.wishes.push(Wish::Subscribe(hash, sid));

@@ -185,7 +185,14 @@ impl Cluster {
             }
             Event::Want(want) => self.attachments.want(want, at.now),
             Event::LetGo(channel) => self.attachments.let_go(&channel, at.now),
-            Event::Publish(publish) => self.publish(publish, at.now),
+            Event::Publish(publish) => {
+                // A client that has just subscribed must hear what it publishes, so that the
+                // publication must come behind the heartbeat that proves the subscription.
+                if self.attachments.hurry(publish.channel) {
+                    self.go_on(at.now);
+                }
+                self.publish(publish, at.now);
+            }
             Event::Counted(number, counted) => self.counts.counted(number, counted),
             Event::AnchorRead(stream, found) => {
                 let wishes = self.known(stream).epoch.read(found, at.random, at.now);
@@ -248,6 +255,11 @@ impl Cluster {
         }
         let is_behind = self.hole.is_open() || self.attachments.missing() > 0;
         if is_behind { Condition::CatchingUp } else { Condition::Healthy }
+    }
+
+    /// Returns whether the node wants a channel, whether it hears it already or not.
+    pub fn wants(&self, channel: ChannelHash) -> bool {
+        self.attachments.wants(channel)
     }
 
     /// Returns what must be added to the node's wall clock to get the stream's, in milliseconds.

@@ -85,6 +85,21 @@ fn an_attach_takes_an_echo_behind_the_subscription_and_the_claim() {
 }
 
 #[test]
+fn a_channel_that_hurries_is_subscribed_at_once_and_before_others() {
+    let mut node = up();
+    assert!(!node.hurry(hash(0)), "it is not wanted");
+    for number in 0..=ROUND_CHANNELS_MAX {
+        node.want(want(number), 0);
+    }
+    let last = hash(ROUND_CHANNELS_MAX);
+    assert!(node.hurry(last));
+    assert!(node.step(2, 0));
+    assert_eq!(node.take().first(), Some(&Wish::Subscribe(last, 1)));
+    assert!(!node.hurry(last), "it is subscribed");
+    assert!(!node.step(3, 0), "the others have time");
+}
+
+#[test]
 fn a_later_heartbeat_serves_as_well() {
     let mut node = up();
     node.want(want(0), 0);

@@ -425,6 +425,20 @@ fn what_one_node_publishes_is_heard_on_both_in_one_order() {
 }
 
 #[test]
+fn what_is_published_right_behind_a_subscribe_is_heard() {
+    for needs_listener in [false, true] {
+        let mut world = World::new(1);
+        world.want(0, 0);
+        let token = world.publication(0, 0, needs_listener);
+        world.settle();
+        let Some(Published::Stored { seq, .. }) = world.outcome(0, token) else {
+            panic!("{:?}", world.outcome(0, token));
+        };
+        assert_eq!(world.nodes[0].heard[&0], [seq]);
+    }
+}
+
+#[test]
 fn not_heard_is_said_only_after_a_barrier() {
     let mut world = World::new(2);
     let token = world.publication(0, 0, true);

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fleet::{Fleet, try_publish};
 use crate::events::stream::Stream;
 use crate::member::Member;
 use crate::order::Ending;
 use crate::publisher::{Caller, Report};
-use crate::socket::{Heard, Socket};
+use crate::socket::{Heard, SUBSCRIBE, Socket};
 use crate::support::{ANON_KEY, Node, user_token};
 use crate::witness::{END, Order, Witness};
 
@@ -116,6 +116,38 @@ fn subscribers_of_every_kind_hear_other_nodes() {
         }
     };
     assert_eq!(event.data["messageId"], id);
+}
+
+/// The documented example does not wait for the answer to its subscribe.
+#[test]
+fn a_client_hears_what_it_publishes_right_behind_its_subscribe() {
+    let fleet = Fleet::start(1);
+    fleet.define(&json!({ "pattern": "room:*", "presence": "off" }));
+    let port = fleet.nodes[0].port();
+    let mut sockets = [Socket::connect(port, ANON_KEY), Socket::connect_polling(port, ANON_KEY)];
+    for round in 0..100 {
+        let socket = &mut sockets[round % 2];
+        let channel = format!("room:{round}");
+        let asked = socket.ask(SUBSCRIBE, &json!({ "channel": channel }));
+        let publication = json!({ "channel": channel, "event": "tick", "payload": round });
+        let published = socket.ask("REALTIME_PUBLISH", &publication);
+        socket.flush();
+        let (mut id, mut heard, mut is_subscribed) = (Value::Null, Value::Null, false);
+        while id.is_null() || heard.is_null() {
+            match socket.hear() {
+                Heard::Ack(number, answer) if number == asked => {
+                    assert_eq!(answer["ok"], true, "{answer}");
+                    is_subscribed = true;
+                }
+                Heard::Ack(number, answer) if number == published => {
+                    id = answer["messageId"].clone();
+                }
+                Heard::Event(event) if is_subscribed => heard = json!(event.id.to_string()),
+                heard => panic!("round {round}, unexpected: {heard:?}"),
+            }
+        }
+        assert_eq!(heard, id, "round {round}");
+    }
 }
 
 #[test]

@@ -48,6 +48,12 @@ impl<L: Landing> Owner<'_, L> {
             return;
         }
         let channel = ChannelHash::of(&publication.channel);
+        // Its publisher may have subscribed before, and the note of that may not be taken yet.
+        if !self.cluster.wants(channel)
+            && let Some(want) = self.landing.needed(&publication.channel)
+        {
+            self.handle(Event::Want(want));
+        }
         let needs_listener = publication.content.needs_listener();
         let body = Body::Publication(publication);
         let Some(bytes) = body.encode() else {
