@@ -54,45 +54,41 @@ async function listen(page, base, channels) {
   };
 }
 
-async function keep(pattern) {
-  const response = await fetch(`${harness.url}/api/realtime/channels`, {
-    method: 'POST',
-    headers: { 'x-api-key': harness.apiKey, 'content-type': 'application/json' },
-    body: JSON.stringify({ pattern, replaySeconds: 60 }),
-  });
-  assert.equal(response.status, 201);
+/** Returns two channels that keep what is published, in the order of their names. */
+async function twoChannels() {
+  const channels = ['a', 'b'].map((prefix) => harness.freshChannel(prefix));
+  for (const channel of channels) await harness.createChannel(channel, { replaySeconds: 60 });
+  return channels;
 }
 
 await harness.runCases({
   async a_page_hears_its_channels() {
     await withPage(async (page) => {
-      await keep('a');
-      await keep('b');
-      const hear = await listen(page, harness.url, ['a', 'b']);
+      const [a, b] = await twoChannels();
+      const hear = await listen(page, harness.nextNode(), [a, b]);
       assert.deepEqual([await hear(), await hear()].sort(), [
-        'realtime:subscribed a',
-        'realtime:subscribed b',
+        `realtime:subscribed ${a}`,
+        `realtime:subscribed ${b}`,
       ]);
-      await harness.publish('b', 'tick', 1);
-      assert.equal(await hear(), 'tick b 1');
-      await harness.publish('a', 'tick', 2);
-      assert.equal(await hear(), 'tick a 2');
+      await harness.publish(b, 'tick', 1);
+      assert.equal(await hear(), `tick ${b} 1`);
+      await harness.publish(a, 'tick', 2);
+      assert.equal(await hear(), `tick ${a} 2`);
     });
   },
 
   async a_page_continues_after_a_cut() {
     await withPage(async (page) => {
-      await keep('a');
-      await keep('b');
-      const proxy = await Proxy.to(harness.url);
-      const hear = await listen(page, proxy.url, ['a', 'b']);
+      const [a, b] = await twoChannels();
+      const proxy = await Proxy.to(harness.nextNode());
+      const hear = await listen(page, proxy.url, [a, b]);
       await hear();
       await hear();
-      await harness.publish('a', 'tick', 1);
-      assert.equal(await hear(), 'tick a 1');
+      await harness.publish(a, 'tick', 1);
+      assert.equal(await hear(), `tick ${a} 1`);
       proxy.cut({ isNoticed: true });
-      await harness.publish('a', 'tick', 2);
-      await harness.publish('b', 'tick', 3);
+      await harness.publish(a, 'tick', 2);
+      await harness.publish(b, 'tick', 3);
       proxy.mend();
       assert.equal(await hear(), 'error 0');
       const heard = [];
@@ -101,14 +97,14 @@ await harness.runCases({
         assert.ok(!line.startsWith('gap'), line);
         if (line.startsWith('tick')) heard.push(line);
       }
-      assert.deepEqual(heard.sort(), ['tick a 2', 'tick b 3']);
+      assert.deepEqual(heard.sort(), [`tick ${a} 2`, `tick ${b} 3`]);
       proxy.close();
     });
   },
 
   async a_page_is_refused() {
     await withPage(async (page) => {
-      const hear = await listen(page, harness.url, ['nowhere']);
+      const hear = await listen(page, harness.nextNode(), ['nowhere']);
       // EventSource gives up at once if the answer is not a stream.
       assert.equal(await hear(), 'error 2');
     });

@@ -3,7 +3,9 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import http from 'node:http';
 import WebSocket from 'ws';
-import { apiKey, assert, jwtSecret, sleep, token, until, url, within } from './harness.mjs';
+import {
+  apiKey, assert, everyNode, jwtSecret, nextNode, otherNode, sleep, token, until, within,
+} from './harness.mjs';
 
 const API = '/forge/realtime/v1';
 
@@ -40,20 +42,25 @@ export function invocationToken(context, more = {}) {
   return token({ aud: 'realtime-invocation', exp: seconds(600), ...context, ...more });
 }
 
-/** Registers an invocation of that page with the node and returns its id. */
+/**
+ * Registers an invocation of that page and returns its id. In a cluster, each node has its own
+ * invocations.
+ */
 export async function register(context, { id = randomUUID(), ui = true } = {}) {
-  const response = await fetch(`${url}/admin/v1/invocations/${id}`, {
-    method: 'PUT',
-    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ ...context, ui, ttlSeconds: 600 }),
-  });
-  assert.equal(response.status, 201, await response.text());
+  for (const node of everyNode()) {
+    const response = await fetch(`${node}/admin/v1/invocations/${id}`, {
+      method: 'PUT',
+      headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ ...context, ui, ttlSeconds: 600 }),
+    });
+    assert.equal(response.status, 201, await response.text());
+  }
   return id;
 }
 
 /** Returns the text of a module that the node serves. */
 export async function served(name) {
-  const response = await fetch(url + API + name);
+  const response = await fetch(otherNode() + API + name);
   assert.equal(response.status, 200, name);
   return response.text();
 }
@@ -78,7 +85,7 @@ const { createRealtime } = await importServed('/client.js');
  * or its `close` is called. Frames for which `loses` returns true do not arrive, as if the
  * connection had been lost.
  */
-export function connect(context, { at = url, ...options } = {}) {
+export function connect(context, { at = nextNode(), ...options } = {}) {
   const client = { states: [], sent: [], received: [], sockets: [], tokens: 0, loses: () => false };
   class Recorded extends WebSocket {
     constructor(...args) {
@@ -148,12 +155,14 @@ export function rejection(promise) {
 
 /**
  * A publisher over plain HTTP. It does not use `fetch`, because that of Node 20 may hang forever if
- * its connection is reset before the request was written.
+ * its connection is reset before the request was written. In a cluster, each request goes to a node
+ * that the newest client does not have, unless there is a `node` for all.
  */
 export class Publisher {
   #agent = new http.Agent({ keepAlive: true });
 
-  constructor(context, more = {}) {
+  constructor(context, { node, ...more } = {}) {
+    this.node = node;
     this.headers = {
       'content-type': 'application/json',
       'forge-proxy-authorization': `Forge as=app,id=${invocationToken(context)}`,
@@ -165,7 +174,7 @@ export class Publisher {
   post(path, body) {
     const answer = new Promise((resolve) => {
       const options = { method: 'POST', headers: this.headers, agent: this.#agent };
-      const request = http.request(url + API + path, options, (response) => {
+      const request = http.request((this.node ?? otherNode()) + API + path, options, (response) => {
         let text = '';
         response.on('data', (chunk) => (text += chunk)).on('error', () => resolve(null));
         response.on('end', () => resolve({ status: response.statusCode, ...JSON.parse(text) }));

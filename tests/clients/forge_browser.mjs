@@ -11,7 +11,7 @@ const SECONDS = 85;
 
 async function twoTabs(work) {
   const context = forge.freshContext();
-  const proxies = [await Proxy.to(harness.url), await Proxy.to(harness.url)];
+  const proxies = [await Proxy.to(harness.nextNode()), await Proxy.to(harness.nextNode())];
   const wishes = proxies.map(({ url }) => ({ node: url, channel: CHANNEL, context }));
   const publisher = new forge.Publisher(context);
   await withTabs(wishes, (pages) => work({ pages, proxies, publisher }));

@@ -10,7 +10,7 @@ const CHANNEL = 'my-channel';
 
 /** Returns a page with a publisher and a subscriber behind a proxy that can cut its connection. */
 async function cuttablePage(subscription, { context = freshContext(), ...options } = {}) {
-  const proxy = await Proxy.to(harness.url);
+  const proxy = await Proxy.to(harness.nextNode());
   const [client, publisher] = [connect(context, { at: proxy.url, ...options }), new Publisher(context)];
   return { context, proxy, client, publisher, ear: await listen(client, CHANNEL, subscription) };
 }
@@ -172,7 +172,7 @@ await harness.runCases({
 
   async what_was_said_before_the_first_event_heard_is_not_replayed() {
     const context = freshContext();
-    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    const [proxy, publisher] = [await Proxy.to(harness.nextNode()), new Publisher(context)];
     const witness = await listen(connect(context), CHANNEL);
     await publisher.publish(CHANNEL, 'before');
     const client = connect(context, { at: proxy.url });
@@ -190,7 +190,7 @@ await harness.runCases({
 
   async a_replay_cut_short_is_asked_for_again() {
     const context = freshContext();
-    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    const [proxy, publisher] = [await Proxy.to(harness.nextNode()), new Publisher(context)];
     await listen(connect(context), CHANNEL);
     for (const number of [1, 2, 3]) await publisher.publish(CHANNEL, { number });
     const client = connect(context, { at: proxy.url });
@@ -223,7 +223,7 @@ await harness.runCases({
 
   async a_gap_is_told_to_who_heard_nothing_of_a_replay() {
     const context = freshContext();
-    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    const [proxy, publisher] = [await Proxy.to(harness.nextNode()), new Publisher(context)];
     await listen(connect(context), CHANNEL);
     assert.ok(await publisher.publish(CHANNEL, 'before'));
     const client = connect(context, { at: proxy.url });
@@ -250,7 +250,7 @@ await harness.runCases({
 
   async a_token_that_is_a_function_is_signed_for_every_connection() {
     const context = freshContext();
-    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    const [proxy, publisher] = [await Proxy.to(harness.nextNode()), new Publisher(context)];
     const client = connect(context, { at: proxy.url });
     const signed = [];
     const sign = async () => {
@@ -284,7 +284,7 @@ await harness.runCases({
 
   async a_subscription_that_cannot_be_had_again_says_so() {
     const context = freshContext();
-    const [proxy, publisher] = [await Proxy.to(harness.url), new Publisher(context)];
+    const [proxy, publisher] = [await Proxy.to(harness.nextNode()), new Publisher(context)];
     const tokens = [await publisher.sign(CHANNEL, {}), 'example-token'];
     const client = connect(context, { at: proxy.url });
     const ear = await listen(client, CHANNEL, { token: () => tokens.shift() });

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import * as harness from './harness.mjs';
-import { apiKey, assert, token, url, within } from './harness.mjs';
+import { apiKey, assert, otherNode, token, within } from './harness.mjs';
 import * as forge from './forge.mjs';
 import { connect, freshContext, hears, invocationToken, listen, told } from './forge.mjs';
 
@@ -18,7 +18,7 @@ const TOKEN_FAILED = 'Realtime token validation failed: ';
 const SERVER = await forge.specifier('/server.js');
 const server = await import(SERVER);
 const { Jira, configure, publish, publishGlobal, signRealtimeToken, withInvocation } = server;
-configure({ url });
+configure({ url: otherNode() });
 
 const failed = (message, status) => ({
   ...NOBODY,
@@ -36,7 +36,9 @@ async function page({ globally, ...options } = {}) {
   const context = freshContext();
   configure({ invocation: await forge.register(context) });
   const client = connect(context);
-  return { context, client, ear: await listen(client, CHANNEL, options, { globally }) };
+  const ear = await listen(client, CHANNEL, options, { globally });
+  configure({ url: otherNode() });
+  return { context, client, ear };
 }
 
 const thrown = (action) => forge.rejection(Promise.resolve().then(action));
@@ -74,7 +76,7 @@ async function example(name, repairs) {
 
 /** Runs a documented curl command with the node's address inserted. Returns status and body. */
 async function curl(name, repairs = []) {
-  let command = replace(await document(name), '{FORGE_EGRESS_PROXY_URL}', url);
+  let command = replace(await document(name), '{FORGE_EGRESS_PROXY_URL}', otherNode());
   for (const [from, to] of repairs) command = replace(command, from, to);
   command = replace(command, 'curl ', "curl --silent --max-time 10 --write-out '\\n%{http_code}' ");
   const { stdout } = await promisify(execFile)('sh', ['-c', command]);
@@ -201,6 +203,8 @@ await harness.runCases({
   },
 
   async a_refused_invocation_is_thrown() {
+    configure({ invocation: null });
+    configure({ invocation: null });
     const missing = await thrown(() => publish(CHANNEL, 'x'));
     assert.match(missing.message, /^No Forge invocation is known.*withInvocation.*configure/);
     const calls = [publish, publishGlobal, (channel) => signRealtimeToken(channel, {})];
@@ -230,6 +234,8 @@ await harness.runCases({
     assert.deepEqual(told(await withInvocation(event, () => publish(CHANNEL, 'x'))), scoped);
     await withInvocation(event, () => publishGlobal(CHANNEL, 'on an event'));
     await hears(ear, ['on schedule', 'on an event']);
+    configure({ authorization: null });
+    configure({ authorization: null });
   },
 
   async what_others_answer_is_told_as_the_package_does() {
@@ -259,9 +265,9 @@ await harness.runCases({
   async the_url_comes_from_the_environment() {
     const { ear } = await page();
     const { configure, publish } = await import(`${SERVER}#another`);
-    process.env.FORGE_EGRESS_PROXY_URL = `${url}/`;
     const context = freshContext();
     const listening = await listen(connect(context), CHANNEL);
+    process.env.FORGE_EGRESS_PROXY_URL = `${otherNode()}/`;
     configure({ invocation: invocationToken(context) });
     checkPublished(await publish(CHANNEL, 'found'));
     await hears(listening, ['found']);
@@ -271,6 +277,7 @@ await harness.runCases({
   async the_printed_resolver_publishes() {
     const context = freshContext();
     const ear = await listen(connect(context), 'my-example-channel');
+    configure({ url: otherNode() });
     // The documented example declares `payload` twice, which is a syntax error.
     const call = await example('forge_publish', [['({ payload, context })', '({ context })']]);
     const answer = await withInvocation(await forge.register(context), () =>
@@ -284,11 +291,13 @@ await harness.runCases({
   async the_printed_resolver_signs() {
     const context = freshContext();
     const invocation = await forge.register(context);
+    configure({ url: otherNode() });
     const claims = { allowedUsers: ['accountId-1', 'accountId-2'] };
     const sign = () => withInvocation(invocation, () => signRealtimeToken('my-test-channel', claims));
     const { token } = await sign();
     const ear = await listen(connect(context), 'my-test-channel', { token });
     const open = await listen(connect(context), 'my-test-channel');
+    configure({ url: otherNode() });
     // The documented example does not await the token.
     const call = await example('forge_token', [
       ['({ payload, context }) =>', 'async ({ payload, context }) =>'],

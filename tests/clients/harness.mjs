@@ -18,9 +18,23 @@ function required(name) {
 }
 
 export const url = required('FANFARE_URL');
+/** The nodes of a cluster in FANFARE_URLS, or the only node. The next client takes the first. */
+const nodes = process.env.FANFARE_URLS?.split(',') ?? [url];
 export const apiKey = required('FANFARE_API_KEY');
 export const anonKey = required('FANFARE_ANON_KEY');
 export const jwtSecret = required('FANFARE_JWT_SECRET');
+
+/** Returns the URL of the node for one more client. In a cluster, clients take nodes in turn. */
+export function nextNode() {
+  nodes.push(nodes.shift());
+  return nodes.at(-1);
+}
+
+/** Returns the URL of the node for a request. In a cluster, the newest client has another node. */
+export const otherNode = () => nodes[0];
+
+/** Returns the URLs of all nodes, for what each node must be told. */
+export const everyNode = () => [...nodes];
 
 const base64url = (value) => Buffer.from(value).toString('base64url');
 
@@ -44,25 +58,28 @@ export function userToken(sub, more = {}) {
 export const freshChannel = (prefix = 'room') => `${prefix}:${randomUUID()}`;
 export const freshUser = () => randomUUID();
 
-async function admin(method, path, body) {
-  const response = await fetch(url + path, {
-    method,
+async function admin(node, path, body) {
+  const response = await fetch(node + path, {
+    method: 'POST',
     headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
   return { status: response.status, body: await response.json() };
 }
 
-export async function createChannel(pattern) {
-  const { status, body } = await admin('POST', '/api/realtime/channels', { pattern });
-  // A case that runs once per transport finds the pattern of its first run.
-  const defined = status === 201 || status === 409;
-  assert.ok(defined, `create ${pattern}: ${status} ${JSON.stringify(body)}`);
+/** Defines a channel. In a cluster, each node has its own definitions. */
+export async function createChannel(pattern, options = {}) {
+  for (const node of everyNode()) {
+    const { status, body } = await admin(node, '/api/realtime/channels', { pattern, ...options });
+    // A case that runs once per transport finds the pattern of its first run.
+    const defined = status === 201 || status === 409;
+    assert.ok(defined, `create ${pattern}: ${status} ${JSON.stringify(body)}`);
+  }
 }
 
-export async function publish(channel, event, payload) {
+export async function publish(channel, event, payload, node = otherNode()) {
   const publication = { channel, event, payload };
-  const { status, body } = await admin('POST', '/api/realtime/messages', publication);
+  const { status, body } = await admin(node, '/api/realtime/messages', publication);
   assert.equal(status, 201, `publish ${event} on ${channel}: ${JSON.stringify(body)}`);
   return body;
 }

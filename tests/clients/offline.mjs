@@ -3,7 +3,8 @@
 import { readFile } from 'node:fs/promises';
 import { io } from 'socket.io-client';
 import {
-  anonKey, ask, assert, collect, createChannel, freshChannel, next, runCases, sleep, until, url, within,
+  anonKey, ask, assert, collect, createChannel, freshChannel, next, nextNode, runCases, sleep, until,
+  within,
 } from './harness.mjs';
 import { Proxy } from './proxy.mjs';
 
@@ -24,11 +25,11 @@ const OPTIONS = {
 async function start(options) {
   const channel = freshChannel();
   await createChannel(channel);
-  const listener = io(url, OPTIONS);
+  const listener = io(nextNode(), OPTIONS);
   await next(listener, 'connect');
   await ask(listener, 'REALTIME_SUBSCRIBE', { channel });
   const heard = collect(listener, 'note');
-  const proxy = await Proxy.to(url);
+  const proxy = await Proxy.to(nextNode());
   const socket = io(proxy.url, { ...OPTIONS, ...options });
   return { channel, heard, proxy, socket, numbers: () => heard.map(({ payload }) => payload.number) };
 }

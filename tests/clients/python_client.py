@@ -1,5 +1,9 @@
-"""python-socketio's synchronous client: connects, subscribes, publishes, receives, leaves."""
+"""python-socketio's synchronous client: connects, subscribes, publishes, receives, leaves.
 
+Runs the cases that are named on the command line, or all.
+"""
+
+import collections
 import os
 import sys
 import threading
@@ -8,7 +12,8 @@ import uuid
 import requests
 import socketio
 
-URL = os.environ["FANFARE_URL"]
+# The nodes of a cluster, or the only node. The next client takes the first.
+NODES = collections.deque(os.environ.get("FANFARE_URLS", os.environ["FANFARE_URL"]).split(","))
 API_KEY = os.environ["FANFARE_API_KEY"]
 ANON_KEY = os.environ["FANFARE_ANON_KEY"]
 TRANSPORTS = os.environ.get("FANFARE_TRANSPORTS", "default")
@@ -20,11 +25,29 @@ def fresh_channel():
     return f"room:{uuid.uuid4()}"
 
 
-def admin(path, body):
+def next_node():
+    """Returns the URL of the node for one more client. In a cluster, clients take turns."""
+    NODES.rotate(-1)
+    return NODES[-1]
+
+
+def admin(node, path, body):
     headers = {"Authorization": f"Bearer {API_KEY}"}
-    answer = requests.post(URL + path, json=body, headers=headers, timeout=PATIENCE_SECONDS)
+    answer = requests.post(node + path, json=body, headers=headers, timeout=PATIENCE_SECONDS)
     assert answer.status_code == 201, f"{path}: {answer.status_code} {answer.text}"
     return answer.json()
+
+
+def create_channel(pattern, **options):
+    """Defines a channel. In a cluster, each node has its own definitions."""
+    for node in NODES:
+        admin(node, "/api/realtime/channels", {"pattern": pattern, **options})
+
+
+def publish(channel, event, payload):
+    """Publishes over HTTP. In a cluster, the newest client has another node."""
+    publication = {"channel": channel, "event": event, "payload": payload}
+    return admin(NODES[0], "/api/realtime/messages", publication)
 
 
 class Inbox:
@@ -55,7 +78,7 @@ class Inbox:
 
 def connect(client, auth):
     transports = None if TRANSPORTS == "default" else [TRANSPORTS]
-    client.connect(URL, auth=auth, transports=transports, wait_timeout=PATIENCE_SECONDS)
+    client.connect(next_node(), auth=auth, transports=transports, wait_timeout=PATIENCE_SECONDS)
 
 
 def ask(client, event, body):
@@ -65,7 +88,7 @@ def ask(client, event, body):
 def a_client_subscribes_publishes_and_receives():
     documented, sdk = fresh_channel(), fresh_channel()
     for channel in (documented, sdk):
-        admin("/api/realtime/channels", {"pattern": channel})
+        create_channel(channel)
 
     client = socketio.Client(reconnection=False)
     inbox = Inbox(client, "note", "INSERT", "disconnect")
@@ -92,9 +115,7 @@ def a_client_subscribes_publishes_and_receives():
         "payload": payload,
     }
 
-    receipt = admin(
-        "/api/realtime/messages", {"channel": sdk, "event": "INSERT", "payload": payload}
-    )
+    receipt = publish(sdk, "INSERT", payload)
     message = inbox.wait("INSERT")
     meta = message.pop("meta")
     assert message == payload, message
@@ -130,9 +151,9 @@ def handle_in_order(client):
 def a_channel_with_many_kept_messages_can_be_joined():
     """python-engineio drops the connection if one poll is answered with more than 16 packets."""
     channel, count = fresh_channel(), 60
-    admin("/api/realtime/channels", {"pattern": channel, "replaySeconds": 600})
+    create_channel(channel, replaySeconds=600)
     for number in range(count):
-        admin("/api/realtime/messages", {"channel": channel, "event": "kept", "payload": number})
+        publish(channel, "kept", number)
     client = socketio.Client(reconnection=False)
     handle_in_order(client)
     inbox = Inbox(client, "kept", "disconnect")
@@ -163,11 +184,21 @@ def stop():
     os._exit(1)
 
 
+CASES = [
+    a_client_subscribes_publishes_and_receives,
+    a_channel_with_many_kept_messages_can_be_joined,
+    a_wrong_token_is_refused,
+]
+
+
 if __name__ == "__main__":
     limit = threading.Timer(LIMIT_SECONDS, stop)
     limit.daemon = True
     limit.start()
-    a_client_subscribes_publishes_and_receives()
-    a_channel_with_many_kept_messages_can_be_joined()
-    a_wrong_token_is_refused()
+    names = sys.argv[1:]
+    unknown = set(names) - {case.__name__ for case in CASES}
+    assert not unknown, f"no cases {unknown}"
+    for case in CASES:
+        if not names or case.__name__ in names:
+            case()
     limit.cancel()

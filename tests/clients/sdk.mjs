@@ -1,14 +1,14 @@
 // The unchanged InsForge SDK. It connects by WebSocket only and uses the `realtime:` events.
 import { createClient } from '@insforge/sdk';
 import * as harness from './harness.mjs';
-import { anonKey, assert, collect, publish, url } from './harness.mjs';
+import { anonKey, assert, collect, nextNode, publish } from './harness.mjs';
 
 const ISO_MILLIS = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
-const anonymous = () => createClient({ baseUrl: url, anonKey }).realtime;
+const anonymous = () => createClient({ baseUrl: nextNode(), anonKey }).realtime;
 
 function signedIn(sub) {
-  return createClient({ baseUrl: url, anonKey, accessToken: harness.userToken(sub) }).realtime;
+  return createClient({ baseUrl: nextNode(), anonKey, accessToken: harness.userToken(sub) }).realtime;
 }
 
 async function channel() {
@@ -158,7 +158,7 @@ await harness.runCases({
   },
 
   async changes_identity_when_the_user_signs_in() {
-    const client = createClient({ baseUrl: url, anonKey });
+    const client = createClient({ baseUrl: nextNode(), anonKey });
     const name = await channel();
     await subscribe(client.realtime, name);
     const user = harness.freshUser();
@@ -176,13 +176,13 @@ await harness.runCases({
       { secret: 'not the secret' },
     );
     for (const accessToken of [forged, 'no token at all', harness.apiKey]) {
-      const { realtime } = createClient({ baseUrl: url, accessToken });
+      const { realtime } = createClient({ baseUrl: nextNode(), accessToken });
       assert.equal(await rejection(realtime), 'Invalid token');
     }
     const wrongKey = `anon_${'0'.repeat(64)}`;
-    const { realtime } = createClient({ baseUrl: url, anonKey: wrongKey });
+    const { realtime } = createClient({ baseUrl: nextNode(), anonKey: wrongKey });
     assert.equal(await rejection(realtime), 'Invalid anon key');
-    const nothing = createClient({ baseUrl: url }).realtime;
+    const nothing = createClient({ baseUrl: nextNode() }).realtime;
     assert.equal(await rejection(nothing), 'No authentication provided');
   },
 

@@ -4,7 +4,7 @@
 // checked, because run at once they would undo the subscription before anything arrives.
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
-import { assert, publish, url } from './harness.mjs';
+import { assert, nextNode, publish } from './harness.mjs';
 
 await harness.run(60, async () => {
   const user = harness.freshUser();
@@ -24,7 +24,7 @@ await harness.run(60, async () => {
     return line()[1];
   };
 
-  const socket = io(url, {
+  const socket = io(nextNode(), {
     auth: {
       token: harness.userToken(user)
     },

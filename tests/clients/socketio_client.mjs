@@ -1,7 +1,7 @@
 // The stock Socket.IO client with both sets of event names: answers, refusals and deliveries.
 import { io } from 'socket.io-client';
 import * as harness from './harness.mjs';
-import { anonKey, apiKey, ask, assert, collect, next, publish, url } from './harness.mjs';
+import { anonKey, apiKey, ask, assert, collect, next, nextNode, publish } from './harness.mjs';
 
 const DOCUMENTED = {
   subscribe: 'REALTIME_SUBSCRIBE',
@@ -29,7 +29,7 @@ const RESERVED_EVENTS = [
 ];
 
 function open(transports, auth = { token: harness.userToken(harness.freshUser()) }, path = '') {
-  return io(url + path, { auth, forceNew: true, reconnectionDelay: 50, ...transports });
+  return io(nextNode() + path, { auth, forceNew: true, reconnectionDelay: 50, ...transports });
 }
 
 async function connected(transports, auth) {
@@ -247,7 +247,7 @@ await harness.runCases({
 
   async no_credential_is_refused(transports) {
     for (const auth of [undefined, {}, { apiKey: '' }, { token: '' }]) {
-      const socket = io(url, { forceNew: true, ...transports, ...(auth && { auth }) });
+      const socket = io(nextNode(), { forceNew: true, ...transports, ...(auth && { auth }) });
       const error = await next(socket, 'connect_error');
       assert.equal(error.message, 'No authentication provided', JSON.stringify(auth));
       socket.disconnect();
