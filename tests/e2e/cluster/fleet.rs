@@ -1,21 +1,28 @@
 //! Nodes of one cluster.
 
+use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::nats::Nats;
+use crate::cases::LIMIT;
+use crate::support::nats::{Nats, Three};
 use crate::support::{Node, wait_until};
 
 /// The time that a node listens for others before it names them, and a little more.
 const LISTENING: Duration = Duration::from_millis(1_200);
 
-/// The nodes `n1`, `n2`, … of one cluster.
-pub(super) struct Fleet {
+/// Variables in the environment of nodes.
+pub(super) type Envs = &'static [(&'static str, &'static str)];
+
+/// The nodes `n1`, `n2`, … of one cluster, on one server or on `Three`.
+pub(super) struct Fleet<B = Nats> {
     pub(super) nodes: Vec<Node>,
     /// Dropped after the nodes, so that they end in good order.
-    pub(super) nats: Nats,
+    pub(super) nats: B,
+    /// How many programs have run.
+    runs: Cell<usize>,
 }
 
 impl Fleet {
@@ -25,16 +32,34 @@ impl Fleet {
     }
 
     /// Starts nodes with further variables in their environment.
-    pub(super) fn with(count: usize, envs: &'static [(&str, &str)]) -> Self {
+    pub(super) fn with(count: usize, envs: Envs) -> Self {
         let nats = Nats::one();
+        let url = nats.url();
+        Self::gather(count, nats, &url, envs)
+    }
+}
+
+impl Fleet<Three> {
+    /// Starts nodes on three servers, which all have copies of the streams. Each node knows all
+    /// servers, and draws the order in which it tries them.
+    pub(super) fn on_three(count: usize, envs: Envs) -> Self {
+        let nats = Three::start();
+        let urls = nats.servers.each_ref().map(Nats::url).join(",");
+        Self::gather(count, nats, &urls, envs)
+    }
+}
+
+impl<B: Broker> Fleet<B> {
+    /// Starts nodes on the servers at `urls`.
+    fn gather(count: usize, nats: B, urls: &str, envs: Envs) -> Self {
         let nodes = (1..=count).map(|number| {
-            let (url, name) = (nats.url(), format!("n{number}"));
+            let (urls, name) = (urls.to_owned(), format!("n{number}"));
             Node::with(move |command| {
-                command.env("FANFARE_CLUSTER_NATS", &url).env("FANFARE_CLUSTER_NODE", &name);
-                command.envs(envs.iter().copied());
+                command.env("FANFARE_CLUSTER_NATS", &urls).env("FANFARE_CLUSTER_NODE", &name);
+                command.env("FANFARE_CLUSTER_REPLICAS", B::REPLICAS).envs(envs.iter().copied());
             })
         });
-        let fleet = Self { nodes: nodes.collect(), nats };
+        let fleet = Self { nodes: nodes.collect(), nats, runs: Cell::default() };
         fleet.wait_until_healthy();
         // In the first second of its line, a node may not have heard all others, so that it cannot
         // say for certain which nodes have no subscribers.
@@ -56,6 +81,31 @@ impl Fleet {
             assert_eq!(status, 201, "{body}");
         }
     }
+
+    /// Runs a program of `tests/clients` whose clients take the nodes in turn. Each run begins with
+    /// another node.
+    pub(super) fn run_script(&self, program: &str, args: &[&str], envs: &[(&str, &str)]) -> String {
+        let first = self.runs.replace(self.runs.get() + 1) % self.nodes.len();
+        let mut urls: Vec<_> = self.nodes.iter().map(Node::url).collect();
+        urls.rotate_left(first);
+        let urls = urls.join(",");
+        let envs = [envs, &[("FANFARE_URLS", &*urls)]].concat();
+        self.nodes[first].run_script(program, args, &envs, LIMIT)
+    }
+}
+
+/// What keeps the streams of a fleet.
+pub(super) trait Broker {
+    /// The number of copies of each stream.
+    const REPLICAS: &str;
+}
+
+impl Broker for Nats {
+    const REPLICAS: &str = "1";
+}
+
+impl Broker for Three {
+    const REPLICAS: &str = "3";
 }
 
 /// Returns the status of a node's health, and its word.

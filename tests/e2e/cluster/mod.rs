@@ -2,6 +2,7 @@
 
 mod audience;
 mod definitions;
+mod clients;
 mod fleet;
 mod order;
 mod outage;
