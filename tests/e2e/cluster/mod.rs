@@ -1,8 +1,8 @@
 //! Several nodes that share their channels through real NATS servers.
 
 mod audience;
-mod definitions;
 mod clients;
+mod definitions;
 mod fleet;
 mod order;
 mod outage;
