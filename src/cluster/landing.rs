@@ -8,6 +8,7 @@ use super::audience::Total;
 use super::events::Published;
 use super::health::Condition;
 use super::name::Seq;
+use super::vitals::Vitals;
 use super::wire;
 use crate::message::{Behind, Channel, Landed, Now, RepeatKey, WorkerId};
 
@@ -78,6 +79,9 @@ pub trait Landing {
 
     /// Takes the condition of the node, whenever it has changed.
     fn condition(&mut self, condition: &Condition);
+
+    /// Takes what the node measures, twice a second.
+    fn measured(&mut self, vitals: Vitals);
 }
 
 /// How far the end of the node is.

@@ -16,6 +16,7 @@ use super::hole::Hole;
 use super::limits::CONTROL_ANSWER_MS;
 use super::name::{ChannelHash, NodeName, Place, Seq, Stream};
 use super::pulse::{Pulse, Side};
+use super::vitals::Vitals;
 use super::wire::{Beat, Message, Origin, VERSIONS};
 use super::witness::Witness;
 use crate::message::Millis;
@@ -41,6 +42,8 @@ pub struct Cluster {
     flights: Flights<Purpose>,
     order: Known,
     claims: Known,
+    /// The sequence of the last message that came live in this epoch.
+    heard: Seq,
     /// The latest messages of the stream of publications.
     witness: Witness,
     mirror: Claims,
@@ -131,6 +134,7 @@ impl Cluster {
             flights: Flights::new(),
             order: Known::default(),
             claims: Known::default(),
+            heard: 0,
             witness: Witness::default(),
             mirror: Claims::default(),
             mirror_nonce: None,
@@ -265,6 +269,24 @@ impl Cluster {
     /// Returns what must be added to the node's wall clock to get the stream's, in milliseconds.
     pub fn clock_offset(&self) -> i64 {
         self.pulse.clock_offset()
+    }
+
+    /// Returns what the node measures.
+    pub fn vitals(&self, now: Millis) -> Vitals {
+        let heard_by_peers = self.pulse.peers().map(|(_, peer)| peer.beat.heard).max();
+        let known = self.order.highest.max(heard_by_peers.unwrap_or(0));
+        Vitals {
+            nodes: usize::from(self.is_up) + self.pulse.living(),
+            epochs: (self.order.epoch.number(), self.claims.epoch.number()),
+            lag: known.saturating_sub(self.heard),
+            silence: self.pulse.silence(now),
+            beat: self.pulse.took(),
+            clock_offset: self.clock_offset(),
+            attached: self.attachments.attached(),
+            claims: self.mirror.len(),
+            in_flight: self.flights.under_way(),
+            counting: self.counts.len(),
+        }
     }
 
     /// Returns when the node must be told that time has passed; `None` if nothing waits.
@@ -428,6 +450,7 @@ impl Cluster {
                     self.flights.begin_epoch(|what| what.stream() == stream);
                     match stream {
                         Stream::Order => {
+                            self.heard = 0;
                             self.hole.reset(self.pulse.next_number());
                             self.attachments.epoch_changed(now);
                             self.witness.reset();

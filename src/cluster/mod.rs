@@ -38,6 +38,7 @@ pub mod name;
 pub mod own_claim;
 pub mod pulse;
 pub mod reads;
+pub mod vitals;
 pub mod wire;
 pub mod witness;
 

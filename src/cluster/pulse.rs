@@ -27,6 +27,8 @@ pub struct Pulse {
     is_crowded: bool,
     /// The latest measurements of the clock's offset, in milliseconds.
     offsets: VecDeque<i64>,
+    /// How long the latest heartbeat took until it was acknowledged, and until it came back.
+    took: (Option<Millis>, Option<Millis>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +95,7 @@ impl Pulse {
             peers: BTreeMap::new(),
             is_crowded: false,
             offsets: VecDeque::new(),
+            took: (None, None),
         }
     }
 
@@ -136,6 +139,9 @@ impl Pulse {
 
     /// Notes that the stream has acknowledged a heartbeat.
     pub fn acked(&mut self, now: Millis) {
+        if let Some((_, sent)) = self.sent.back() {
+            self.took.0 = Some(now.saturating_sub(*sent));
+        }
         if let Some(line) = &mut self.line {
             line.acked = now;
             line.is_deaf[0] = false;
@@ -188,6 +194,7 @@ impl Pulse {
         while let Some((one, at)) = self.sent.front().copied().filter(|(one, _)| *one <= number) {
             self.sent.pop_front();
             if one == number {
+                self.took.1 = Some(now.saturating_sub(at));
                 let middle = wall.saturating_sub(now.saturating_sub(at) / 2);
                 if self.offsets.len() >= OFFSETS {
                     self.offsets.pop_front();
@@ -247,6 +254,21 @@ impl Pulse {
             Side::Reading => (1, line.echoed),
         };
         line.is_deaf[place].then(|| now.saturating_sub(since))
+    }
+
+    /// Returns how long ago the node's own heartbeat came back; `None` while the line is down.
+    pub fn silence(&self, now: Millis) -> Option<Millis> {
+        self.line.map(|line| now.saturating_sub(line.echoed))
+    }
+
+    /// Returns how long the latest heartbeat took until it was acknowledged, and until it came back.
+    pub fn took(&self) -> (Option<Millis>, Option<Millis>) {
+        self.took
+    }
+
+    /// Returns the number of other nodes that are not suspect.
+    pub fn living(&self) -> usize {
+        self.peers.values().filter(|peer| !peer.is_suspect).count()
     }
 
     /// Returns whether another node of the same name was registered later.

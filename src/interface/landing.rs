@@ -17,6 +17,7 @@ use crate::cluster::events::Published;
 use crate::cluster::health::Condition;
 use crate::cluster::landing::{self, Departing, Ending};
 use crate::cluster::name::Seq;
+use crate::cluster::vitals::Vitals;
 use crate::cluster::wire;
 use crate::limits::DEFINITIONS_AGAIN_MS;
 use crate::mailbox::{Mailbox, Submitted, WorkerMailboxes};
@@ -219,6 +220,10 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     fn begin_again(&mut self) {
         self.flights.fail(&self.shared.broker.mailboxes, self.clock_ms());
         self.shared.broker.directory.attach_again();
+    }
+
+    fn measured(&mut self, vitals: Vitals) {
+        self.membership.measured(vitals);
     }
 
     fn condition(&mut self, condition: &Condition) {

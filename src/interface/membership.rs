@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use crate::cluster::health::{Condition, Obstacle};
 use crate::cluster::landing::Ending;
+use crate::cluster::vitals::Vitals;
 use crate::limits::CLUSTER_PATIENCE_MS;
 use crate::message::Now;
 
@@ -14,6 +15,7 @@ use crate::message::Now;
 #[derive(Debug)]
 pub struct Membership {
     condition: ArcSwap<Condition>,
+    vitals: ArcSwap<Vitals>,
     /// When the node began not to serve the cluster's channels, in milliseconds since it started.
     since: AtomicU64,
     /// How far the end of the node is, as the number of an [`Ending`].
@@ -23,7 +25,8 @@ pub struct Membership {
 impl Default for Membership {
     fn default() -> Self {
         let condition = ArcSwap::from_pointee(Condition::NotJoined(Obstacle::Pending));
-        Self { condition, since: AtomicU64::new(0), ending: AtomicU8::new(0) }
+        let (since, ending) = (AtomicU64::new(0), AtomicU8::new(0));
+        Self { condition, vitals: ArcSwap::default(), since, ending }
     }
 }
 
@@ -31,6 +34,16 @@ impl Membership {
     /// Returns the condition of the node in its cluster.
     pub fn condition(&self) -> Arc<Condition> {
         self.condition.load_full()
+    }
+
+    /// Returns what the node measured last.
+    pub fn vitals(&self) -> Arc<Vitals> {
+        self.vitals.load_full()
+    }
+
+    /// Takes what the node measures.
+    pub fn measured(&self, vitals: Vitals) {
+        self.vitals.store(Arc::new(vitals));
     }
 
     /// Returns why the node does not serve the cluster's channels, and whether clients should go to

@@ -5,6 +5,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::shared::Shared;
 use crate::codec::http::{Request, Response};
+use crate::interface::membership::Membership;
 use crate::interface::render_gauges;
 use crate::interface::rest::{ApiError, Reply};
 use crate::mailbox::Depth;
@@ -23,14 +24,54 @@ pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
     hub.metrics.render(&mut text);
     channels(hub, &mut text);
     if let Some(membership) = &hub.interfaces.membership {
-        let help = "1 if the node serves the channels of its cluster, else 0.";
-        let serves = usize::from(membership.condition().is_serving());
-        text.gauge("fanfare_cluster_serving", help, serves);
+        cluster(membership, &mut text);
     }
     queues(hub, &mut text);
     node(hub, &mut text);
     process(hub, &mut text);
     Response::with_type(200, "text/plain; version=0.0.4; charset=utf-8", text.into_string())
+}
+
+/// Renders the node's part in its cluster.
+fn cluster(membership: &Membership, text: &mut Text) {
+    let help = "1 if the node serves the channels of its cluster, else 0.";
+    let serves = usize::from(membership.condition().is_serving());
+    text.gauge("fanfare_cluster_serving", help, serves);
+    let vitals = membership.vitals();
+    let (flying, bytes) = vitals.in_flight;
+    for (name, help, value) in [
+        ("nodes", "Nodes that are heard, this one included.", vitals.nodes as u64),
+        (
+            "epoch",
+            "The number of the stream's epoch; it grows if the stream loses something.",
+            vitals.epochs.0,
+        ),
+        ("claims_epoch", "The number of the epoch of the stream of claims.", vitals.epochs.1),
+        (
+            "lag_messages",
+            "Messages of the stream behind the last one that came live here.",
+            vitals.lag,
+        ),
+        ("channels", "Channels that this node hears from the stream.", vitals.attached as u64),
+        ("claims", "Claims of all nodes, as far as this one knows.", vitals.claims as u64),
+        ("in_flight", "Messages that are sent to NATS and not answered.", flying as u64),
+        ("in_flight_bytes", "Bytes of these messages.", bytes as u64),
+        ("counting", "Publications whose audience is being counted.", vitals.counting as u64),
+    ] {
+        text.gauge(&format!("fanfare_cluster_{name}"), help, value);
+    }
+    let seconds = |millis: u64| millis as f64 / 1e3;
+    for (name, help, value) in [
+        ("silence_seconds", "Time since this node's own heartbeat came back.", vitals.silence),
+        ("ack_seconds", "Time until the latest heartbeat was acknowledged.", vitals.beat.0),
+        ("echo_seconds", "Time until the latest heartbeat came back.", vitals.beat.1),
+    ] {
+        if let Some(value) = value {
+            text.gauge(&format!("fanfare_cluster_{name}"), help, seconds(value));
+        }
+    }
+    let help = "What must be added to this node's clock to get that of NATS.";
+    text.gauge("fanfare_cluster_clock_offset_seconds", help, vitals.clock_offset as f64 / 1e3);
 }
 
 /// Renders the number of channels, and how much they retain for later subscribers.

@@ -14,6 +14,7 @@ use fanfare::cluster::events::Published;
 use fanfare::cluster::health::Condition;
 use fanfare::cluster::landing::{Departing, Ending, Landing};
 use fanfare::cluster::name::{Incarnation, NodeName, Seq};
+use fanfare::cluster::vitals::Vitals;
 use fanfare::cluster::wire::{self, Origin};
 use fanfare::mailbox::Interests;
 use fanfare::message::{
@@ -411,6 +412,8 @@ impl Landing for Behaviour {
     fn counted(&mut self, total: Total) {
         self.lock().totals.insert(total.number, total);
     }
+
+    fn measured(&mut self, _: Vitals) {}
 
     fn condition(&mut self, condition: &Condition) {
         self.lock().condition = Some(condition.clone());

@@ -32,6 +32,7 @@ use crate::cluster::Cluster;
 use crate::cluster::events::{Event, Moment};
 use crate::cluster::health::Condition;
 use crate::cluster::landing::{Ending, Landing};
+use crate::cluster::limits::BEAT_MS;
 use crate::cluster::name::{ChannelHash, Seq, Subjects};
 use crate::cluster::wire::{Anchor, Origin};
 use crate::limits::{
@@ -99,6 +100,8 @@ pub(super) struct Owner<'l, L> {
     /// When to look at `again` and `catching`.
     look_at: Millis,
     ticked: Millis,
+    /// When the node was told what is measured.
+    measured: Millis,
     leader: Option<String>,
     /// When the leader is asked for.
     leader_at: Millis,
@@ -147,6 +150,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             catching: Catching::default(),
             look_at: 0,
             ticked: 0,
+            measured: 0,
             leader: None,
             leader_at: Millis::MAX,
             condition: None,
@@ -239,6 +243,10 @@ impl<'l, L: Landing> Owner<'l, L> {
         self.end(at);
         let is_left = self.leaves_at.is_none() && (self.interests() | self.departures());
         self.tell_condition(at);
+        if self.measured + BEAT_MS <= at {
+            self.measured = at;
+            self.landing.measured(self.cluster.vitals(at));
+        }
         is_left
     }
 

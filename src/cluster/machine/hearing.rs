@@ -54,6 +54,7 @@ impl Cluster {
                 _ => {}
             }
         }
+        self.heard = self.heard.max(stamp.seq);
         self.reached(Stream::Order, stamp.seq);
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::fleet::{Fleet, try_publish};
+use super::fleet::{Fleet, PATIENT, try_publish};
 use crate::forge::app::{invocation, place, publish};
 use crate::forge::listener::Listener;
 use crate::socket::Socket;
@@ -17,7 +17,7 @@ fn tell(node: &Node, payload: &str) -> Option<String> {
 
 #[test]
 fn an_audience_counts_the_subscribers_of_all_nodes() {
-    let fleet = Fleet::start(3);
+    let fleet = Fleet::with(3, PATIENT);
     fleet.define(&json!({ "pattern": "orders", "presence": "off" }));
     let audience = |fleet: &Fleet| {
         let (status, receipt) = try_publish(&fleet.nodes[0], "orders", &json!({}));

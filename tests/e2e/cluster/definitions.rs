@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::fleet::{Fleet, try_publish};
+use super::fleet::{Fleet, PATIENT, try_publish};
 use crate::socket::{Heard, Socket};
 use crate::support::ANON_KEY;
 
@@ -25,7 +25,7 @@ fn hear(socket: &mut Socket) -> Value {
 
 #[test]
 fn subscribers_hear_all_nodes_once_their_channel_is_the_clusters() {
-    let fleet = Fleet::start(2);
+    let fleet = Fleet::with(2, PATIENT);
     fleet.define(&json!({ "pattern": "orders", "presence": "off", "order": "local" }));
     let [here, there] = [&fleet.nodes[0], &fleet.nodes[1]];
     let mut socket = Socket::connect(there.port(), ANON_KEY);

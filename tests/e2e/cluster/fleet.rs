@@ -16,6 +16,9 @@ const LISTENING: Duration = Duration::from_millis(1_200);
 /// Variables in the environment of nodes.
 pub(super) type Envs = &'static [(&'static str, &'static str)];
 
+/// Lets nodes answer about an audience on a busy machine, too.
+pub(super) const PATIENT: Envs = &[("FANFARE_CLUSTER_AUDIENCE_MS", "1000")];
+
 /// The nodes `n1`, `n2`, … of one cluster, on one server or on `Three`.
 pub(super) struct Fleet<B = Nats> {
     pub(super) nodes: Vec<Node>,

@@ -4,6 +4,7 @@ mod audience;
 mod clients;
 mod definitions;
 mod fleet;
+mod measured;
 mod order;
 mod outage;
 mod repeats;
