@@ -9,7 +9,7 @@ use crate::support::nats::Nats;
 use crate::support::{Node, wait_until};
 
 /// The time that a node listens for others before it names them, and a little more.
-const LISTENING: Duration = Duration::from_millis(1_200);
+pub(super) const LISTENING: Duration = Duration::from_millis(1_200);
 
 /// The nodes `n1`, `n2`, … of one cluster.
 pub(super) struct Fleet {

@@ -4,3 +4,4 @@ mod audience;
 mod fleet;
 mod order;
 mod outage;
+mod rounds;
