@@ -233,9 +233,16 @@ impl Pulse {
         told
     }
 
-    /// Returns when the next heartbeat is due; `None` if there is to be none.
+    /// Returns when the next heartbeat is due or [`Pulse::tick`] may find a silence; `None` while the
+    /// line is down.
     pub fn due(&self) -> Option<Millis> {
-        (self.line.is_some() && self.displaced.is_none()).then_some(self.due)
+        let line = self.line?;
+        if let Some(at) = self.displaced {
+            return Some(at + DEAD_MS);
+        }
+        let sides = [(line.acked, line.is_deaf[0]), (line.echoed, line.is_deaf[1])];
+        let deaf = sides.into_iter().filter(|(_, is_deaf)| !is_deaf);
+        Some(deaf.map(|(since, _)| since + DEAF_MS).fold(self.due, Millis::min))
     }
 
     /// Returns for how long this side of the line has been silent, in milliseconds; `None` if it
@@ -335,6 +342,22 @@ mod tests {
         pulse.line_down();
         assert!(!pulse.is_due(BEAT_MS));
         assert_eq!(pulse.due(), None);
+    }
+
+    #[test]
+    fn a_silence_is_looked_for_when_it_has_lasted_too_long() {
+        let mut pulse = fresh();
+        for now in (0..).step_by(usize::try_from(BEAT_MS).unwrap()).take(6) {
+            pulse.beat(now);
+        }
+        assert_eq!(pulse.due(), Some(DEAF_MS), "before the next heartbeat");
+        pulse.acked(100);
+        pulse.tick(DEAF_MS);
+        assert_eq!(pulse.due(), Some(100 + DEAF_MS));
+        pulse.tick(100 + DEAF_MS);
+        assert_eq!(pulse.due(), Some(6 * BEAT_MS), "each is told once");
+        hear(&mut pulse, &origin("n5", 2), 11, 5_000);
+        assert_eq!(pulse.due(), Some(5_000 + DEAD_MS), "the other one may be gone by then");
     }
 
     #[test]

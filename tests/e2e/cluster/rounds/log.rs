@@ -119,6 +119,11 @@ impl Log {
         gone
     }
 
+    /// Returns the number of publications so far.
+    pub(super) fn publications(&self) -> u64 {
+        self.pages().publications
+    }
+
     /// Returns on how many channels of how many nodes there was a subscriber, multiplied.
     pub(super) fn attended(&self) -> usize {
         let pages = self.pages();

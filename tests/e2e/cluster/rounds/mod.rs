@@ -29,6 +29,8 @@ use subscribers::{CHANNELS, attend, roles};
 use watch::Watch;
 
 const NODES: [u64; 3] = [1, 2, 3];
+/// Publications before a fault, and after it.
+const MORE: u64 = 150;
 
 fn number_of_rounds() -> usize {
     let rounds = std::env::var("FANFARE_TEST_ROUNDS").unwrap_or_else(|_| "1".to_owned());
@@ -68,6 +70,7 @@ fn play(name: &str, site: &mut Site, fault: fn(&mut Scene<'_>), rounds: (usize, 
         });
         let callers: Vec<_> = callers.collect();
         wait_until("all is served", || log.is_served(0, &NODES));
+        more(log);
         let mut scene = Scene::new(site, log, &watches, rounds);
         fault(&mut scene);
         let record = scene.record;
@@ -84,14 +87,19 @@ fn play(name: &str, site: &mut Site, fault: fn(&mut Scene<'_>), rounds: (usize, 
     figures
 }
 
-/// Waits until all nodes serve and say so, and a little longer.
+/// Waits until all nodes serve and say so, and for some more publications.
 fn is_served_again(log: &Log, watches: &[Watch]) {
     let mark = log.mark();
     wait_until("all is served again", || log.is_served(mark, &NODES));
     let now = Instant::now();
     wait_until("all nodes are well", || watches.iter().all(|watch| watch.is_well(now)));
-    let mark = log.mark();
-    wait_until("all is still served", || log.is_served(mark, &NODES));
+    more(log);
+}
+
+/// Waits until some more publications are sent.
+fn more(log: &Log) {
+    let enough = log.publications() + MORE;
+    wait_until("there are more publications", || log.publications() >= enough);
 }
 
 /// Lets every subscriber hear a last publication.
