@@ -97,7 +97,7 @@ pub(super) fn minority(scene: &mut Scene<'_>) {
     let answers = scene.log.answers(mark, node);
     scene.end();
     scene.site.three().isolate(at, false);
-    scene.log.back(node);
+    scene.comes_back(node);
     let has_refused = answers.contains(&Answer::Refused);
     let has_accepted =
         answers.iter().any(|answer| matches!(answer, Answer::Stored { .. } | Answer::NotHeard));
@@ -130,10 +130,16 @@ pub(super) fn stopped(scene: &mut Scene<'_>) {
     scene.log.away(node);
     scene.begin();
     scene.site.nodes[at].signal(Signal::STOP);
-    scene.hold(if scene.rounds > 1 { 30_000 } else { 5_000 });
+    let is_long = scene.rounds > 1;
+    scene.hold(if is_long { 30_000 } else { 5_000 });
     scene.end();
     scene.site.nodes[at].signal(Signal::CONT);
-    scene.log.back(node);
+    if is_long {
+        scene.comes_back(node);
+    } else {
+        // The others have not taken it for dead.
+        scene.log.back(node);
+    }
 }
 
 /// A second node has the name of one that runs.

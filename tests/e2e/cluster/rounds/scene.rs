@@ -64,4 +64,12 @@ impl<'s> Scene<'s> {
     pub(super) fn is_served_by(&self, nodes: &[u64]) {
         wait_until("the nodes serve", || self.log.is_served(self.mark, nodes));
     }
+
+    /// Notes that a node is back that others may have taken for dead. They hear of it when it
+    /// serves again.
+    pub(super) fn comes_back(&self, node: u64) {
+        let mark = self.log.mark();
+        wait_until("the node serves again", || self.log.is_served(mark, &[node]));
+        self.log.back(node);
+    }
 }
