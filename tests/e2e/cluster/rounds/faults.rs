@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::json;
 
+use super::super::fleet::health;
 use super::client::{Client, Kind, Said};
 use super::publishers::Caller;
 use super::scene::Scene;
@@ -149,6 +150,32 @@ pub(super) fn namesake(scene: &mut Scene<'_>) {
     serves_nothing(scene, &stranger.node, "the name n1 is in use by another node");
     drop(stranger);
     scene.end();
+}
+
+/// A node is stopped for so long that another one takes its name, and goes on beside it until the
+/// other one is killed.
+pub(super) fn displaced(scene: &mut Scene<'_>) {
+    const WHY: &str = "another node has taken the name n1";
+    scene.record.dead.insert(1);
+    scene.log.away(1);
+    scene.begin();
+    scene.site.nodes[0].signal(Signal::STOP);
+    scene.hold(12_000);
+    let stranger = Stranger::start(scene.site, "n1", None, &[]);
+    wait_until("the other node serves", || health(&stranger.node) == (200, json!("ok")));
+    let first = &scene.site.nodes[0];
+    first.signal(Signal::CONT);
+    let begin = Instant::now();
+    let says = || first.request("GET", "/api/health", &[], b"").text().contains(WHY);
+    wait_until("the node says that it must yield", says);
+    scene.record.said = Some(begin.elapsed());
+    let mark = scene.log.mark();
+    wait_until("it is asked", || scene.log.answers(mark, 1).len() > 20);
+    let answers = scene.log.answers(mark, 1);
+    assert!(answers.iter().all(|answer| *answer == Answer::Refused), "{answers:?}");
+    drop(stranger);
+    scene.end();
+    scene.comes_back(1);
 }
 
 /// Nodes of other clusters use the prefix: one that remembers another cluster, and one with another

@@ -87,7 +87,7 @@ fn pauses(pages: &Pages, of: u64, since: Instant) -> Vec<(Instant, Instant)> {
     for (fact, at) in pages.history.iter().zip(&pages.times) {
         match fact {
             Fact::Asked { attempt, node, .. } if *node == of => drop(asked.insert(*attempt)),
-            Fact::Answered { attempt, answer: Answer::Stored { .. } | Answer::NotHeard }
+            Fact::Answered { attempt, answer: Answer::Stored { .. } }
                 if *at > since && asked.contains(attempt) =>
             {
                 moments.push(*at);
@@ -106,7 +106,7 @@ fn first_accepted(pages: &Pages, of: u64, since: Instant) -> Option<Duration> {
             Fact::Asked { attempt, node, .. } if *node == of && *at > since => {
                 asked.insert(*attempt);
             }
-            Fact::Answered { attempt, answer: Answer::Stored { .. } | Answer::NotHeard }
+            Fact::Answered { attempt, answer: Answer::Stored { .. } }
                 if asked.contains(attempt) =>
             {
                 return Some(*at - since);

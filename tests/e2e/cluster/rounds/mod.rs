@@ -180,6 +180,12 @@ fn a_second_node_of_one_name() {
 
 #[test]
 #[ignore = "`tests/run long` runs all faults"]
+fn a_node_whose_name_was_taken() {
+    rounds("node stopped while another takes its name", Site::plain, faults::displaced);
+}
+
+#[test]
+#[ignore = "`tests/run long` runs all faults"]
 fn a_second_cluster_on_one_prefix() {
     rounds("two clusters on one prefix", Site::plain, faults::strangers);
 }
