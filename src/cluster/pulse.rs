@@ -251,8 +251,8 @@ impl Pulse {
         told
     }
 
-    /// Returns when the next heartbeat is due or [`Pulse::tick`] may find a silence; `None` while the
-    /// line is down.
+    /// Returns when the next heartbeat is due or [`Pulse::tick`] may find a silence; `None` while
+    /// the line is down.
     pub fn due(&self) -> Option<Millis> {
         let line = self.line?;
         if let Some(at) = self.displaced {

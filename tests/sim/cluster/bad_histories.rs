@@ -161,14 +161,14 @@ fn a_subscriber_that_comes_or_goes_may_be_counted_and_need_not_be() {
         let before = [joining.clone(), joined(5), leaving.clone(), ask.clone()];
         check(&[&before, &count, std::slice::from_ref(&left)], &[]);
     }
-    let one = [answer.clone(), counted(1, 1, 1, &[])];
-    let invented = Fault::Invented { attempt: 1, counted: 1, most: 0 };
-    check(&[&[ask.clone()], &one, &[joining.clone()]], std::slice::from_ref(&invented));
-    check(&[&[joining.clone(), left.clone(), ask.clone()], &one], &[invented]);
+    let one = [ask.clone(), answer.clone(), counted(1, 1, 1, &[])];
+    let invented = [Fault::Invented { attempt: 1, counted: 1, most: 0 }];
+    check(&[&one, std::slice::from_ref(&joining)], &invented);
+    check(&[&[joining.clone(), left.clone()], &one], &invented);
     // A subscribe that is not acknowledged promises nothing.
     check(&[&[joining.clone(), ask.clone(), answer.clone()]], &[]);
     let null = [ask.clone(), answered(1, Answer::NotHeard)];
-    check(&[&[joining.clone()], &null, &[joined(5)]], &[]);
+    check(&[std::slice::from_ref(&joining), &null, &[joined(5)]], &[]);
     check(&[&[joining.clone(), joined(5), leaving], &null], &[]);
     let wrong = Fault::FalseNull { attempt: 1, subscriber: 5 };
     check(&[&[joining, joined(5)], &null, &[left]], &[wrong]);

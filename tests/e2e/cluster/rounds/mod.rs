@@ -19,6 +19,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::histories::Answer;
+use crate::support::Node;
 use figures::Figures;
 use log::Log;
 use publishers::{Caller, publish};
@@ -52,7 +53,7 @@ fn rounds(name: &str, site: fn() -> Site, fault: fn(&mut Scene<'_>)) {
 /// Plays one round and judges it.
 fn play(name: &str, site: &mut Site, fault: fn(&mut Scene<'_>), rounds: (usize, usize)) -> Figures {
     let (log, stage) = (Log::default(), Stage::default());
-    let ports: Vec<_> = NODES.into_iter().zip(site.nodes.iter().map(|node| node.port())).collect();
+    let ports: Vec<_> = NODES.into_iter().zip(site.nodes.iter().map(Node::port)).collect();
     let watches: Vec<_> = ports.iter().map(|&(node, port)| Watch::new(node, port)).collect();
     let record = thread::scope(|scope| {
         let _ending = Ending(&stage);
@@ -111,7 +112,7 @@ fn end(log: &Log, stage: &Stage, (node, port): (u64, u16)) {
         wait_until("the last publication is accepted", || {
             match caller.publish(log, channel) {
                 Some((id, Answer::Stored { .. } | Answer::NotHeard)) => {
-                    stage.ends_with(channel, id)
+                    stage.ends_with(channel, id);
                 }
                 _ => return false,
             }

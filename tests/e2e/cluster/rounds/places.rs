@@ -88,13 +88,13 @@ mod tests {
         let (all, part) = ([3, 1, 2, 4], [3, 1, 4]);
         let whole = |subscriber| heard(subscriber, &all);
         assert_eq!(judged([whole(1), whole(2), whole(3)]), []);
-        let missed = Fault::Missed { subscriber: 3, id: 2 };
-        assert_eq!(judged([whole(1), whole(2), heard(3, &part)]), [missed.clone()]);
+        let missed = [Fault::Missed { subscriber: 3, id: 2 }];
+        assert_eq!(judged([whole(1), whole(2), heard(3, &part)]), missed);
         let gap = Fact::Gap { subscriber: 3 };
         let told = [heard(3, &part[..2]), vec![gap.clone()], heard(3, &part[2..])].concat();
         assert_eq!(judged([whole(1), whole(2), told]), []);
         let told_late = [heard(3, &part), vec![gap]].concat();
-        assert_eq!(judged([whole(1), whole(2), told_late]), [missed]);
+        assert_eq!(judged([whole(1), whole(2), told_late]), missed);
         // One that has left is judged by what it heard afterwards.
         let left = vec![Fact::Left { subscriber: 3 }];
         assert_eq!(judged([whole(1), whole(2), [heard(3, &all[..2]), left].concat()]), []);

@@ -37,6 +37,9 @@ pub(super) fn check(name: &str, pages: &Pages, record: &Record, figures: &Figure
     if let Some(said) = figures.said.filter(|said| *said >= SAY_WITHIN) {
         let _ = writeln!(problems, "a node said only after {said:?} that it served nothing");
     }
+    if figures.whole_audiences == 0 {
+        problems.push_str("no audience was known as a whole\n");
+    }
     if !problems.is_empty() {
         let path = save(name, pages, record.began);
         panic!("{name}: all facts are in {path}\n{problems}");
