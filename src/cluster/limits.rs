@@ -53,7 +53,8 @@ pub const CONTROL_ANSWER_MS: u64 = 1_000;
 /// Time between two heartbeats of a node.
 pub const BEAT_MS: u64 = 500;
 /// Silence of its own heartbeat, on the way to the stream or back, after which a node is deaf.
-pub const DEAF_MS: u64 = 2_000;
+/// Health must say so within two seconds, with some time to spare for a busy machine.
+pub const DEAF_MS: u64 = 1_500;
 /// Silence after which another node is suspect: what it says about its subscribers is unknown.
 pub const SUSPECT_MS: u64 = 3_000;
 /// Silence after which the claims of another node may be purged. It is longer than

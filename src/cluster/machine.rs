@@ -242,17 +242,16 @@ impl Cluster {
         if self.pulse.is_displaced() {
             return Condition::Displaced(self.me.node.clone());
         }
-        if !self.is_up {
-            return Condition::NoAnswer(now.saturating_sub(self.since));
-        }
         if self.is_leaderless {
             return Condition::NoLeader(Stream::Order);
         }
-        if let Some(silence) = self.pulse.deaf_for(Side::Publishing, now) {
-            return Condition::NoAnswer(silence);
+        // Of all lines since the last answer, so that it is one silence if lines come and go.
+        let silence = |side| now.saturating_sub(self.pulse.answered(side).unwrap_or(self.since));
+        if self.pulse.is_silent(Side::Publishing) {
+            return Condition::NoAnswer(silence(Side::Publishing));
         }
-        if let Some(silence) = self.pulse.deaf_for(Side::Reading, now) {
-            return Condition::Deaf(silence);
+        if self.pulse.is_silent(Side::Reading) {
+            return Condition::Deaf(silence(Side::Reading));
         }
         if !self.order.epoch.is_settled() {
             return Condition::NoEpoch;

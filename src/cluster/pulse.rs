@@ -20,6 +20,8 @@ pub struct Pulse {
     /// When the last own heartbeat was acknowledged, and when the last one came back; `None` while
     /// the line is down.
     line: Option<Line>,
+    /// When the stream last acknowledged a heartbeat, and when one last came back, on any line.
+    answered: [Option<Millis>; 2],
     /// When another node of the same name, which was registered later, was last heard.
     displaced: Option<Millis>,
     peers: BTreeMap<NodeName, Peer>,
@@ -37,6 +39,8 @@ struct Line {
     echoed: Millis,
     /// Which sides were told to be deaf.
     is_deaf: [bool; 2],
+    /// Which sides have answered since the line is up.
+    has_answered: [bool; 2],
 }
 
 /// What a node knows of another one.
@@ -59,6 +63,15 @@ pub enum Side {
     Publishing,
     /// The node's heartbeats do not come back.
     Reading,
+}
+
+impl Side {
+    fn place(self) -> usize {
+        match self {
+            Self::Publishing => 0,
+            Self::Reading => 1,
+        }
+    }
 }
 
 /// What heartbeats say.
@@ -91,6 +104,7 @@ impl Pulse {
             due: 0,
             sent: VecDeque::new(),
             line: None,
+            answered: [None; 2],
             displaced: None,
             peers: BTreeMap::new(),
             is_crowded: false,
@@ -102,7 +116,8 @@ impl Pulse {
     /// Begins to beat, because the line is up. Other nodes get the time until they are suspect
     /// anew, because this node did not listen.
     pub fn line_up(&mut self, now: Millis) {
-        self.line = Some(Line { acked: now, echoed: now, is_deaf: [false; 2] });
+        let (is_deaf, has_answered) = ([false; 2], [false; 2]);
+        self.line = Some(Line { acked: now, echoed: now, is_deaf, has_answered });
         self.due = now;
         self.sent.clear();
         for peer in self.peers.values_mut() {
@@ -145,6 +160,8 @@ impl Pulse {
         if let Some(line) = &mut self.line {
             line.acked = now;
             line.is_deaf[0] = false;
+            line.has_answered[0] = true;
+            self.answered[0] = Some(now);
         }
     }
 
@@ -190,6 +207,8 @@ impl Pulse {
         if let Some(line) = &mut self.line {
             line.echoed = now;
             line.is_deaf[1] = false;
+            line.has_answered[1] = true;
+            self.answered[1] = Some(now);
         }
         while let Some((one, at)) = self.sent.front().copied().filter(|(one, _)| *one <= number) {
             self.sent.pop_front();
@@ -216,9 +235,8 @@ impl Pulse {
             }
             return told;
         }
-        for (place, side, since) in
-            [(0, Side::Publishing, line.acked), (1, Side::Reading, line.echoed)]
-        {
+        for (side, since) in [(Side::Publishing, line.acked), (Side::Reading, line.echoed)] {
+            let place = side.place();
             if since + DEAF_MS <= now && !line.is_deaf[place] {
                 line.is_deaf[place] = true;
                 told.push(Told::Deaf(side));
@@ -240,20 +258,30 @@ impl Pulse {
         told
     }
 
-    /// Returns when the next heartbeat is due; `None` if there is to be none.
+    /// Returns when the next heartbeat is due or [`Pulse::tick`] may find a silence; `None` while
+    /// the line is down.
     pub fn due(&self) -> Option<Millis> {
-        (self.line.is_some() && self.displaced.is_none()).then_some(self.due)
+        let line = self.line?;
+        if let Some(at) = self.displaced {
+            return Some(at + DEAD_MS);
+        }
+        let sides = [(line.acked, line.is_deaf[0]), (line.echoed, line.is_deaf[1])];
+        let deaf = sides.into_iter().filter(|(_, is_deaf)| !is_deaf);
+        Some(deaf.map(|(since, _)| since + DEAF_MS).fold(self.due, Millis::min))
     }
 
-    /// Returns for how long this side of the line has been silent, in milliseconds; `None` if it
-    /// was not told to be deaf.
-    pub fn deaf_for(&self, side: Side, now: Millis) -> Option<Millis> {
-        let line = self.line?;
-        let (place, since) = match side {
-            Side::Publishing => (0, line.acked),
-            Side::Reading => (1, line.echoed),
-        };
-        line.is_deaf[place].then(|| now.saturating_sub(since))
+    /// Returns whether this side of the line is silent: it was told to be deaf, or has not answered
+    /// since the line is up. A line that comes up proves nothing: its server may be cut off from
+    /// the stream.
+    pub fn is_silent(&self, side: Side) -> bool {
+        let place = side.place();
+        self.line.is_none_or(|line| line.is_deaf[place] || !line.has_answered[place])
+    }
+
+    /// Returns when this side last answered, on this line or an earlier one; `None` if it never
+    /// has.
+    pub fn answered(&self, side: Side) -> Option<Millis> {
+        self.answered[side.place()]
     }
 
     /// Returns how long ago the node's own heartbeat came back; `None` while the line is down.
@@ -360,6 +388,22 @@ mod tests {
     }
 
     #[test]
+    fn a_silence_is_looked_for_when_it_has_lasted_too_long() {
+        let mut pulse = fresh();
+        for now in (0..).step_by(usize::try_from(BEAT_MS).unwrap()).take(6) {
+            pulse.beat(now);
+        }
+        assert_eq!(pulse.due(), Some(DEAF_MS), "before the next heartbeat");
+        pulse.acked(100);
+        pulse.tick(DEAF_MS);
+        assert_eq!(pulse.due(), Some(100 + DEAF_MS));
+        pulse.tick(100 + DEAF_MS);
+        assert_eq!(pulse.due(), Some(6 * BEAT_MS), "each is told once");
+        hear(&mut pulse, &origin("n5", 2), 11, 5_000);
+        assert_eq!(pulse.due(), Some(5_000 + DEAD_MS), "the other one may be gone by then");
+    }
+
+    #[test]
     fn each_side_is_deaf_by_itself() {
         let mut pulse = fresh();
         let me = pulse.me.clone();
@@ -370,9 +414,28 @@ mod tests {
         assert_eq!(pulse.tick(DEAF_MS + 1), [], "told once");
         let told = pulse.heard(&me, Beat { number, ..Beat::default() }, 0, (2_500, 0));
         assert_eq!(told, Some(Told::Echo(number)));
-        assert_eq!(pulse.deaf_for(Side::Reading, 2_500), None);
+        assert!(!pulse.is_silent(Side::Reading));
         assert_eq!(pulse.tick(3_000), [Told::Deaf(Side::Publishing)]);
-        assert_eq!(pulse.deaf_for(Side::Publishing, 3_500), Some(2_500));
+        assert!(pulse.is_silent(Side::Publishing));
+        assert_eq!(pulse.answered(Side::Publishing), Some(1_000));
+    }
+
+    #[test]
+    fn a_line_that_comes_up_is_silent_until_it_answers() {
+        let mut pulse = fresh();
+        let sides = [Side::Publishing, Side::Reading];
+        let silent = |pulse: &Pulse| sides.map(|side| pulse.is_silent(side));
+        live(&mut pulse, 0, 100);
+        assert_eq!(silent(&pulse), [false, false]);
+        pulse.line_down();
+        assert_eq!(silent(&pulse), [true, true]);
+        pulse.line_up(5_000);
+        assert_eq!(silent(&pulse), [true, true]);
+        assert_eq!(sides.map(|side| pulse.answered(side)), [Some(0), Some(0)]);
+        pulse.acked(5_001);
+        assert_eq!(silent(&pulse), [false, true]);
+        live(&mut pulse, 5_100, 5_200);
+        assert_eq!(silent(&pulse), [false, false]);
     }
 
     #[test]

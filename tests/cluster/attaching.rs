@@ -7,8 +7,8 @@ use fanfare::message::Channel;
 
 use crate::node::{Heard, Node};
 use crate::stream::create_streams;
-use crate::support::nats::{Nats, Three};
-use crate::support::proxy::{Proxy, Way};
+use crate::support::nats::{Nats, Route, Three};
+use crate::support::proxy::Way;
 use crate::support::wait_until;
 
 /// Lets a node attach to channels one after the other while another one publishes on all of them.
@@ -86,7 +86,7 @@ fn an_attach_is_exact_over_a_slow_route() {
     three.routes.iter().for_each(|route| route.delay(Way::ToServer, Duration::from_millis(30)));
     attach_in_a_flood("one", &nodes[0], &nodes[1], 12);
     attach_in_a_flood("other", &nodes[2], &nodes[0], 12);
-    three.routes.iter().for_each(Proxy::cut);
+    three.routes.iter().for_each(Route::cut);
 }
 
 #[test]

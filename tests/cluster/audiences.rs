@@ -126,3 +126,25 @@ fn a_node_that_is_asked_tells_what_it_knows() {
     assert_eq!(told(uncounted), None, "it does not know any more");
     assert_eq!(ask(&nats, &"unknown".into(), counted), None);
 }
+
+#[test]
+fn a_count_does_not_outlive_the_stream_that_it_was_counted_in() {
+    let mut nats = Nats::one();
+    create_streams(&nats.url(), 1);
+    let node = Node::start(1, &[nats.url()]);
+    node.serves();
+    let channel = Channel::from("order:1");
+    node.attach(&channel);
+    node.subscribe(&channel, 5);
+    let token = node.publish_counted(&channel, "x");
+    let Published::Stored { seq, .. } = node.outcome(token) else { panic!("it is stored") };
+    wait_until("it is heard", || node.count(&channel) == 1);
+    let told = |nats: &Nats| ask(nats, &channel, seq).map(|counted| counted.audience);
+    assert_eq!(told(&nats), Some(websocket(5)));
+    nats.restart(false);
+    create_streams(&nats.url(), 1);
+    wait_until("the gap is told", || node.gaps(&channel) > 0);
+    node.serves();
+    // Another message has the place now, which may be one from before the node listened again.
+    assert_ne!(told(&nats), Some(websocket(5)));
+}

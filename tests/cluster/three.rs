@@ -7,8 +7,8 @@ use fanfare::background::cluster::protocol::Publish;
 
 use crate::owner::{PATIENCE, down, line_to, message, settings, settle, up};
 use crate::stream::{ask, create_stream};
-use crate::support::nats::{Nats, Three};
-use crate::support::proxy::{Proxy, Way};
+use crate::support::nats::{Nats, Route, Three};
+use crate::support::proxy::Way;
 use crate::support::wait_until;
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_stream_outlives_a_server_and_the_routes() {
     let mut again = line_to(three.servers[at].port());
     up(&mut again).await;
     let stored = store(&mut again).await;
-    three.routes.iter().for_each(Proxy::cut);
+    three.routes.iter().for_each(Route::cut);
     let last = store(&mut line).await;
     assert!(last > stored, "{last} after {stored}: servers find each other again");
 }

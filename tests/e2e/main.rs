@@ -30,6 +30,9 @@ mod first_start;
 mod forge;
 mod front;
 mod health;
+#[path = "../support/histories.rs"]
+#[allow(dead_code, reason = "the simulator uses all of it")]
+mod histories;
 mod history;
 mod killed;
 mod log;

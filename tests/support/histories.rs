@@ -2,7 +2,9 @@
 //! publication was heard once, in one order, and whether audiences and nulls were true.
 //!
 //! The recorder writes facts in the order of time: a subscribe when its acknowledgement has come, a
-//! publish before it is sent, an answer when it has come.
+//! publish before it is sent, an answer when it has come. A recorder outside of the node also writes
+//! when a subscriber asks to come or to leave, because the node does that some time before the
+//! recorder knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +13,21 @@ pub(crate) type History = Vec<Fact>;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Fact {
+    /// A subscribe is about to be sent: from here on the subscriber may be counted.
+    Joining {
+        subscriber: u64,
+        node: u64,
+        channel: u64,
+    },
     /// A subscribe was acknowledged.
     Joined {
         subscriber: u64,
         node: u64,
         channel: u64,
+    },
+    /// An unsubscribe is about to be sent: from here on the subscriber need not be counted.
+    Leaving {
+        subscriber: u64,
     },
     /// A subscriber has left or was cut off.
     Left {
@@ -106,9 +118,14 @@ pub(crate) enum Fault {
 struct Subscriber {
     node: u64,
     channel: u64,
-    joined: usize,
+    joining: usize,
+    /// `None` if the subscribe was not acknowledged.
+    joined: Option<usize>,
+    leaving: Option<usize>,
     left: Option<usize>,
     heard: Vec<Heard>,
+    /// The ids in `heard`.
+    known: BTreeSet<u64>,
     gaps: Vec<usize>,
 }
 
@@ -174,26 +191,25 @@ impl Record {
 
     fn note(&mut self, at: usize, fact: &Fact) {
         match *fact {
+            Fact::Joining { subscriber, node, channel } => {
+                self.subscribers.insert(subscriber, Subscriber::new(node, channel, at));
+            }
             Fact::Joined { subscriber, node, channel } => {
-                let (heard, gaps) = (Vec::new(), Vec::new());
-                let one = Subscriber { node, channel, joined: at, left: None, heard, gaps };
-                self.subscribers.insert(subscriber, one);
+                let new = || Subscriber::new(node, channel, at);
+                self.subscribers.entry(subscriber).or_insert_with(new).joined = Some(at);
             }
-            Fact::Left { subscriber } => {
-                if let Some(one) = self.subscribers.get_mut(&subscriber) {
-                    one.left = one.left.or(Some(at));
-                }
-            }
-            Fact::Heard { subscriber, id, place } => {
-                if let Some(one) = self.subscribers.get_mut(&subscriber) {
-                    one.heard.push(Heard { id, place, at });
-                }
-            }
-            Fact::Gap { subscriber } => {
-                if let Some(one) = self.subscribers.get_mut(&subscriber) {
-                    one.gaps.push(at);
-                }
-            }
+            Fact::Leaving { subscriber } => self.with(subscriber, |one| {
+                one.leaving = one.leaving.or(Some(at));
+            }),
+            Fact::Left { subscriber } => self.with(subscriber, |one| {
+                one.leaving = one.leaving.or(Some(at));
+                one.left = one.left.or(Some(at));
+            }),
+            Fact::Heard { subscriber, id, place } => self.with(subscriber, |one| {
+                one.heard.push(Heard { id, place, at });
+                one.known.insert(id);
+            }),
+            Fact::Gap { subscriber } => self.with(subscriber, |one| one.gaps.push(at)),
             Fact::Asked { attempt, id, channel, node } => {
                 let one = Attempt { id, asked: at, answers: 0, is_doubtful: false };
                 self.attempts.insert(attempt, one);
@@ -225,6 +241,10 @@ impl Record {
                 }
             }
         }
+    }
+
+    fn with(&mut self, subscriber: u64, change: impl FnOnce(&mut Subscriber)) {
+        self.subscribers.get_mut(&subscriber).map(change);
     }
 
     fn note_answer(&mut self, at: usize, attempt: u64, answer: Answer) {
@@ -280,6 +300,8 @@ impl Record {
 
     /// Checks that one order explains what all subscribers of each channel heard.
     fn check_order(&self, faults: &mut BTreeSet<Fault>) {
+        // What is heard right behind each item, and right before it.
+        let mut behind: BTreeMap<Item, BTreeSet<Item>> = BTreeMap::new();
         let mut before: BTreeMap<Item, BTreeSet<Item>> = BTreeMap::new();
         for (&subscriber, one) in &self.subscribers {
             for pair in one.heard.windows(2) {
@@ -291,22 +313,23 @@ impl Record {
                 }
                 let (first, next) = (first.item(), next.item());
                 if first != next {
+                    behind.entry(first).or_default().insert(next);
                     before.entry(next).or_default().insert(first);
                     before.entry(first).or_default();
                 }
             }
         }
         // Takes away what nothing is before, until nothing is left but circles.
-        loop {
-            let first = |all: &BTreeMap<Item, BTreeSet<Item>>| -> BTreeSet<Item> {
-                all.iter().filter(|(_, before)| before.is_empty()).map(|(item, _)| *item).collect()
-            };
-            let free = first(&before);
-            if free.is_empty() {
-                break;
+        let is_first =
+            |(item, before): (&Item, &BTreeSet<Item>)| before.is_empty().then_some(*item);
+        let mut free: Vec<_> = before.iter().filter_map(is_first).collect();
+        while let Some(item) = free.pop() {
+            before.remove(&item);
+            for next in behind.remove(&item).into_iter().flatten() {
+                let Some(left) = before.get_mut(&next) else { continue };
+                left.remove(&item);
+                free.extend(left.is_empty().then_some(next));
             }
-            before.retain(|item, _| !free.contains(item));
-            before.values_mut().for_each(|all| all.retain(|item| !free.contains(item)));
         }
         for (&subscriber, one) in &self.subscribers {
             if let Some(heard) = one.heard.iter().find(|heard| before.contains_key(&heard.item())) {
@@ -319,8 +342,8 @@ impl Record {
         for (&id, published) in self.publications.iter().filter(|(_, one)| one.is_stored) {
             for (&subscriber, one) in &self.subscribers {
                 let is_concerned = one.channel == published.channel
-                    && one.joined < published.asked
-                    && one.heard.iter().all(|heard| heard.id != id);
+                    && one.joined.is_some_and(|joined| joined < published.asked)
+                    && !one.known.contains(&id);
                 // The last node that knew of it may have ended before the loss was noticed.
                 let is_forgotten =
                     published.is_lost && self.was_away(published.node, published.asked, usize::MAX);
@@ -336,7 +359,7 @@ impl Record {
             let Attempt { id, asked, .. } = self.attempts[&attempt];
             let channel = self.publications[&id].channel;
             for (&subscriber, one) in &self.subscribers {
-                let is_gone = one.left.is_some_and(|_| self.was_away(one.node, 0, usize::MAX));
+                let is_gone = one.leaving.is_some() && self.was_away(one.node, 0, usize::MAX);
                 let is_false = one.channel == channel && one.covers(asked, answered) && !is_gone;
                 // A node that was taken for dead tells a gap when it comes back.
                 if is_false && !one.has_gap(asked, None) {
@@ -353,7 +376,7 @@ impl Record {
             let Publication { channel, asked, .. } = self.publications[&one.id];
             let all = self.subscribers.values().filter(|one| one.channel == channel);
             let might =
-                |one: &&Subscriber| one.joined < at && one.left.is_none_or(|end| end > asked);
+                |one: &&Subscriber| one.joining < at && one.left.is_none_or(|end| end > asked);
             let most = all.clone().filter(might).count() as u64;
             if *total > most {
                 let (attempt, counted) = (*attempt, *total);
@@ -390,9 +413,16 @@ impl Heard {
 }
 
 impl Subscriber {
+    fn new(node: u64, channel: u64, joining: usize) -> Self {
+        let (heard, known, gaps) = (Vec::new(), BTreeSet::new(), Vec::new());
+        let (joined, leaving, left) = (None, None, None);
+        Self { node, channel, joining, joined, leaving, left, heard, known, gaps }
+    }
+
     /// Returns whether the subscriber was there from before one moment until after another.
     fn covers(&self, from: usize, to: usize) -> bool {
-        self.joined < from && self.left.is_none_or(|left| left > to)
+        self.joined.is_some_and(|joined| joined < from)
+            && self.leaving.is_none_or(|leaving| leaving > to)
     }
 
     /// Returns whether a gap was told between two moments.
@@ -404,13 +434,14 @@ impl Subscriber {
     fn misses(&self, published: &Publication, is_lossy: bool) -> bool {
         let Some(place) = published.place.filter(|_| !is_lossy) else {
             // It has no place between others, or the loss is noticed and told later.
-            return self.left.is_none() && !self.has_gap(published.asked, None);
+            return self.leaving.is_none() && !self.has_gap(published.asked, None);
         };
         let is_before = |one: &&Heard| one.place.is_some_and(|one| one < place);
         let is_after = |one: &&Heard| one.place.is_some_and(|one| one > place);
-        let before = self.heard.iter().rfind(is_before).map_or(self.joined, |one| one.at);
+        let joined = self.joined.unwrap_or(self.joining);
+        let before = self.heard.iter().rfind(is_before).map_or(joined, |one| one.at);
         let after = self.heard.iter().find(is_after).map(|one| one.at);
-        let is_over = after.is_some() || self.left.is_none();
+        let is_over = after.is_some() || self.leaving.is_none();
         is_over && !self.has_gap(before, after)
     }
 }

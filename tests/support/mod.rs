@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub(crate) mod cgroup;
+pub(crate) mod clock;
 pub(crate) mod disk;
 mod ending;
 pub(crate) mod exposition;

@@ -10,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::proxy::Proxy;
+use super::proxy::{Proxy, Way};
 use super::{Output, http, repository, wait_until};
 
 const BINARY: &str = "tests/.venv/bin/nats-server";
@@ -191,6 +192,16 @@ impl Nats {
         (response.status, String::from_utf8_lossy(&response.body).into_owned())
     }
 
+    /// Returns whether the server says that it leads this stream.
+    fn leads(&self, stream: &str) -> bool {
+        let (_, text) = self.monitor("/jsz?accounts=true&streams=true");
+        let page: Value = serde_json::from_str(&text).expect("the page is JSON");
+        let accounts = page["account_details"].as_array().into_iter().flatten();
+        let streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten();
+        let mut own = streams.filter(|one| one["name"] == stream);
+        own.any(|one| one["cluster"]["leader"] == self.setup.name)
+    }
+
     fn pid(&self) -> u32 {
         self.process.as_ref().expect("the server runs").id()
     }
@@ -274,11 +285,30 @@ impl Drop for Nats {
     }
 }
 
-/// Three servers with streams. Each is reached by the others through a proxy.
+/// Three servers with streams. Each is reached by each of the others through a proxy.
 pub(crate) struct Three {
     pub(crate) servers: [Nats; 3],
-    /// The proxies in front of the servers' ports for each other, in the same order.
-    pub(crate) routes: [Proxy; 3],
+    /// The ways to the servers, in the same order.
+    pub(crate) routes: [Route; 3],
+    /// What servers tell each other of themselves, so that they have no other way.
+    _nowhere: Proxy,
+}
+
+/// The ways to a server from the other two.
+pub(crate) struct Route {
+    ways: [(usize, Proxy); 2],
+}
+
+impl Route {
+    /// Delays everything that is read in this direction from now on.
+    pub(crate) fn delay(&self, way: Way, by: Duration) {
+        self.ways.iter().for_each(|(_, proxy)| proxy.delay(way, by));
+    }
+
+    /// Cuts all connections.
+    pub(crate) fn cut(&self) {
+        self.ways.iter().for_each(|(_, proxy)| proxy.cut());
+    }
 }
 
 impl Three {
@@ -306,11 +336,19 @@ impl Three {
     fn launch(more: &str) -> Result<Self, String> {
         let group = format!("test-{}", rand::random::<u64>());
         let ports = [0; 3].map(|_| free_port());
-        let routes = ports.map(Proxy::to);
+        let places = [0, 1, 2];
+        let routes = places.map(|to| {
+            let others = [(to + 1) % 3, (to + 2) % 3];
+            Route { ways: others.map(|from| (from, Proxy::to(ports[to]))) }
+        });
+        // No program listens on port 0.
+        let nowhere = Proxy::to(0);
         let mut servers = Vec::new();
-        for (at, port) in ports.into_iter().enumerate() {
-            let others = (0..3).filter(|other| *other != at).map(|other| routes[other].port());
-            let (others, shown) = (others.collect(), routes[at].port());
+        for at in places {
+            let ways = routes.iter().flat_map(|route| &route.ways);
+            let own = ways.filter(|(from, _)| *from == at);
+            let others = own.map(|(_, proxy)| proxy.port()).collect();
+            let (port, shown) = (ports[at], nowhere.port());
             let place = Routes { group: group.clone(), port, shown, others };
             let setup = Setup {
                 name: format!("{group}-{}", at + 1),
@@ -321,10 +359,30 @@ impl Three {
             servers.push(Nats::launch(repository(BINARY), setup)?);
         }
         let servers = servers.try_into().ok().expect("there are three");
-        Ok(Self { servers, routes })
+        Ok(Self { servers, routes, _nowhere: nowhere })
     }
 
-    fn are_healthy(&self) -> bool {
+    /// Lets nothing through between a server and the other two, or everything again. What is under
+    /// way meanwhile arrives later, as on a network that is broken for a while.
+    pub(crate) fn isolate(&self, at: usize, is_isolated: bool) {
+        for (to, route) in self.routes.iter().enumerate() {
+            let ways = route.ways.iter().filter(|(from, _)| *from == at || to == at);
+            for way in [Way::ToServer, Way::ToClient] {
+                ways.clone().for_each(|(_, proxy)| proxy.withhold(way, is_isolated));
+            }
+        }
+    }
+
+    /// Returns which server says that it leads this stream; `None` if there is none.
+    pub(crate) fn leader(&self, stream: &str) -> Option<usize> {
+        self.servers.iter().position(|server| {
+            let runs = server.process.is_some();
+            runs && server.leads(stream)
+        })
+    }
+
+    /// Returns whether all servers run, and have caught up with their streams.
+    pub(crate) fn are_healthy(&self) -> bool {
         self.servers.iter().all(|server| server.monitor("/healthz").0 == 200)
     }
 }

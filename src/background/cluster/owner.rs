@@ -324,6 +324,13 @@ impl<'l, L: Landing> Owner<'l, L> {
         Moment { now: now.monotonic(), wall: now.wall, random: rand::random() }
     }
 
+    /// Forgets what is known of places in the stream of publications, because others may have them
+    /// now.
+    fn forget_places(&mut self) {
+        self.counts.clear();
+        self.bounds.clear();
+    }
+
     /// Passes an event on and carries out what follows.
     fn handle(&mut self, event: Event) {
         let mut next = Some(event);

@@ -31,6 +31,12 @@ impl<K: Copy + Eq + Hash, V: Copy> Recent<K, V> {
         self.order.push_back(key);
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.values.clear();
+        self.order.clear();
+    }
+
     /// Returns a value that was noted and is not forgotten.
     pub(super) fn get(&self, key: &K) -> Option<V> {
         self.values.get(key).copied()
@@ -48,5 +54,8 @@ mod tests {
             recent.note(key, value);
         }
         assert_eq!([1, 2, 3].map(|key| recent.get(&key)), [None, Some(20), Some(30)]);
+        recent.clear();
+        recent.note(2, 21);
+        assert_eq!([1, 2, 3].map(|key| recent.get(&key)), [None, Some(21), None]);
     }
 }

@@ -517,9 +517,12 @@ fn not_heard_is_unproven_until_others_had_time_to_be_heard() {
     let mut world = World::new(2);
     world.line(0, false);
     world.line(0, true);
+    for _ in 0..9 {
+        world.serve(0);
+        world.read(0, true);
+        world.read(0, false);
+    }
     let token = world.publication(0, 0, true);
-    (0..9).for_each(|_| world.serve(0));
-    (0..9).for_each(|_| world.read(0, true));
     while world.outcome(0, token).is_none() {
         world.mirror(0, 9);
         (0..9).for_each(|_| world.serve(0));
@@ -573,6 +576,25 @@ fn a_stream_without_a_leader_refuses_until_it_has_one() {
     assert_eq!(world.outcome(0, token), Some(refused));
     world.settle();
     assert_eq!(world.nodes[0].cluster.condition(world.at.now), Condition::Healthy);
+}
+
+#[test]
+fn a_line_to_a_server_without_the_stream_serves_nothing() {
+    let mut world = World::new(1);
+    let condition = |world: &World| world.nodes[0].cluster.condition(world.at.now);
+    let answered = world.nodes[0].cluster.pulse.answered(Side::Publishing).unwrap();
+    for _ in 0..3 {
+        world.line(0, false);
+        world.at.now += 1_000;
+        assert_eq!(condition(&world), Condition::NoAnswer(world.at.now - answered));
+        world.line(0, true);
+        world.at.now += 1_000;
+        assert_eq!(condition(&world), Condition::NoAnswer(world.at.now - answered));
+    }
+    let token = world.publication(0, 0, false);
+    assert_eq!(world.outcome(0, token), Some(Published::Refused(Refusal::Unavailable)));
+    world.settle();
+    assert_eq!(condition(&world), Condition::Healthy);
 }
 
 #[test]

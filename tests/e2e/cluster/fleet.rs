@@ -11,7 +11,7 @@ use crate::support::nats::{Nats, Three};
 use crate::support::{Node, wait_until};
 
 /// The time that a node listens for others before it names them, and a little more.
-const LISTENING: Duration = Duration::from_millis(1_200);
+pub(super) const LISTENING: Duration = Duration::from_millis(1_200);
 
 /// Variables in the environment of nodes.
 pub(super) type Envs = &'static [(&'static str, &'static str)];

@@ -8,3 +8,4 @@ mod measured;
 mod order;
 mod outage;
 mod repeats;
+mod rounds;

@@ -150,6 +150,31 @@ fn an_audience_hides_no_listener_and_invents_none() {
 }
 
 #[test]
+fn a_subscriber_that_comes_or_goes_may_be_counted_and_need_not_be() {
+    let [ask, answer] = stored(1);
+    let joining = Fact::Joining { subscriber: 5, node: NODE, channel: CHANNEL };
+    let leaving = Fact::Leaving { subscriber: 5 };
+    let left = Fact::Left { subscriber: 5 };
+    for total in [0, 1] {
+        let count = [answer.clone(), counted(1, total, total, &[])];
+        check(&[&[joining.clone(), ask.clone()], &count, &[joined(5)]], &[]);
+        let before = [joining.clone(), joined(5), leaving.clone(), ask.clone()];
+        check(&[&before, &count, std::slice::from_ref(&left)], &[]);
+    }
+    let one = [ask.clone(), answer.clone(), counted(1, 1, 1, &[])];
+    let invented = [Fault::Invented { attempt: 1, counted: 1, most: 0 }];
+    check(&[&one, std::slice::from_ref(&joining)], &invented);
+    check(&[&[joining.clone(), left.clone()], &one], &invented);
+    // A subscribe that is not acknowledged promises nothing.
+    check(&[&[joining.clone(), ask.clone(), answer.clone()]], &[]);
+    let null = [ask.clone(), answered(1, Answer::NotHeard)];
+    check(&[std::slice::from_ref(&joining), &null, &[joined(5)]], &[]);
+    check(&[&[joining.clone(), joined(5), leaving], &null], &[]);
+    let wrong = Fault::FalseNull { attempt: 1, subscriber: 5 };
+    check(&[&[joining, joined(5)], &null, &[left]], &[wrong]);
+}
+
+#[test]
 fn each_attempt_is_answered_once() {
     check(&[&[asked(1, 1)]], &[Fault::Answers { attempt: 1, count: 0 }]);
     let refused = answered(1, Answer::Refused);

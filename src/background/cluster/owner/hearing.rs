@@ -103,6 +103,8 @@ impl<L: Landing> Owner<'_, L> {
         counter.add(1);
         tracing::warn!(address = %down.address, "lost the cluster's broker: {}", down.fault);
         self.written(down.handed);
+        // The stream may be another one when the line is up again, and questions come at once.
+        self.forget_places();
         self.handle(Event::LineDown);
     }
 

@@ -262,9 +262,10 @@ impl<L: Landing> Owner<'_, L> {
         let name = &self.streams[place(stream)];
         tracing::warn!(epoch, "the stream {name} has lost messages; a new epoch has begun");
         self.parts.counters.cluster_epochs.add(1);
-        if stream == Stream::Claims {
+        match stream {
+            Stream::Order => self.forget_places(),
             // If a request waits already, that one serves.
-            let _ = self.parts.again.try_send(());
+            Stream::Claims => drop(self.parts.again.try_send(())),
         }
     }
 }
