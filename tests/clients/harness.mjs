@@ -145,11 +145,12 @@ export async function run(seconds, main) {
 
 /**
  * Runs the cases that are named on the command line, each once per transport in FANFARE_TRANSPORTS.
+ * Each has `seconds`.
  * Without a name it lists all cases, one per line.
  */
 export function runCases(cases, seconds = 60) {
-  return run(seconds, async () => {
-    const names = process.argv.slice(2);
+  const names = process.argv.slice(2);
+  return run(seconds * Math.max(1, names.length), async () => {
     if (names.length === 0) console.log(Object.keys(cases).join('\n'));
     for (const name of names) {
       assert.ok(Object.hasOwn(cases, name), `no case ${name}`);
