@@ -289,7 +289,8 @@ impl Pulse {
         self.line.map(|line| now.saturating_sub(line.echoed))
     }
 
-    /// Returns how long the latest heartbeat took until it was acknowledged, and until it came back.
+    /// Returns how long the latest heartbeat took until it was acknowledged, and until it came
+    /// back.
     pub fn took(&self) -> (Option<Millis>, Option<Millis>) {
         self.took
     }
