@@ -92,8 +92,7 @@ impl Directory {
     }
 
     /// Notes that the node hears the channel since `now`, in milliseconds since it started. Carries
-    /// out requests that were held, as
-    /// [`Directory::carry_on`] does.
+    /// out requests that were held, as [`Directory::carry_on`] does.
     pub fn attached(&self, mailboxes: &WorkerMailboxes, channel: &Channel, now: Millis) -> usize {
         self.carry_out(mailboxes, channel, Some(now))
     }
