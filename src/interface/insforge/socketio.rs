@@ -11,7 +11,7 @@ mod pending;
 mod tests;
 mod text;
 
-pub use event::{Event, RESERVED_EVENTS};
+pub use event::{Event, RESERVED_EVENTS, text};
 pub use inline::InlineError;
 pub use packet::{Packet, ack_of_start, decode};
 pub use pending::{Inlined, Pending};

@@ -40,10 +40,8 @@ pub(super) fn event<'a>(
     let head = json.deserialize_seq(HeadVisitor).map_err(|_| Violation("event is not an array"))?;
     json.end().map_err(|_| Violation("text after the event"))?;
     let name: Cow<'a, str> = match head.name.get() {
-        text if text.starts_with('"') => {
-            serde_json::from_str::<Text<'a>>(text).map_err(|_| Violation("bad event name"))?.0
-        }
-        text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => Cow::Borrowed(text),
+        name if name.starts_with('"') => text(head.name).ok_or(Violation("bad event name"))?,
+        name if name.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => Cow::Borrowed(name),
         _ => return Err(Violation("event name is not a string")),
     };
     if RESERVED_EVENTS.contains(&&*name) {
@@ -61,8 +59,16 @@ pub(super) fn event<'a>(
     Ok(Event { namespace, ack, name, first, arguments })
 }
 
-#[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+/// Returns the string that a JSON text holds; `None` if it is another value.
+pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(serde::Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let inside = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if !inside.contains('\\') {
+        return Some(Cow::Borrowed(inside));
+    }
+    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+}
 
 /// The name and the first argument of an event. The other arguments are only checked, because a
 /// packet can hold half a million of them and their copies would take memory.

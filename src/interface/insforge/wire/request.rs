@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::interface::insforge::command::Command;
-use crate::interface::insforge::socketio::Event;
+use crate::interface::insforge::socketio::{Event, text};
 use crate::limits::CHANNEL_BYTES_MAX;
 use crate::message::{
     Channel, Encoding, MessageId, Refusal, event_name_problem, given_id, payload_problem,
@@ -97,7 +97,7 @@ fn authenticate(argument: Option<&str>) -> Request {
 
 fn channel(raw: Option<&RawValue>) -> Result<Channel, Refusal> {
     let raw = raw.ok_or(Refusal::Invalid("channel: Required"))?;
-    let name: Cow<'_, str> = text(raw).ok_or(Refusal::Invalid("channel: Expected string"))?;
+    let name = text(raw).ok_or(Refusal::Invalid("channel: Expected string"))?;
     if name.is_empty() {
         return Err(Refusal::Invalid("channel: String must contain at least 1 character(s)"));
     }
@@ -131,13 +131,6 @@ fn publish<'a>(
         _ => None,
     };
     Ok((event, payload.get(), id))
-}
-
-/// Returns the string that a JSON text holds; `None` if it is another value.
-fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
 }
 
 #[cfg(test)]
