@@ -72,9 +72,8 @@ impl History {
         let reached = match store.append(&records, sync) {
             Ok(known) => {
                 counters.commits.add(1);
-                let mut known = known.into_iter().peekable();
-                let mut indices = 0..;
-                records.retain(|_| known.next_if_eq(&indices.next().unwrap_or_default()).is_none());
+                let mut is_known = known.into_iter();
+                records.retain(|_| !is_known.next().unwrap_or_default());
                 counters.kept.add(records.len() as u64);
                 // `sync` follows the highest level in the batch, so every publisher's level is
                 // reached.

@@ -26,21 +26,21 @@ impl History {
         self.next - 1
     }
 
-    /// Appends messages in their order, all or none. Returns the indices of those that history has
+    /// Appends messages in their order, all or none. Returns for each record whether history had it
     /// already.
     fn append(
         &mut self,
         connection: &mut Connection,
         records: &[Record],
-    ) -> rusqlite::Result<Vec<usize>> {
+    ) -> rusqlite::Result<Vec<bool>> {
         let transaction = begin(connection)?;
-        let (mut next, mut known) = (self.next, Vec::new());
-        for (index, record) in records.iter().enumerate() {
-            match insert(&transaction, next, record)? {
-                Inserted::New => next += 1,
-                Inserted::Known => known.push(index),
-                Inserted::NoMessage => {}
-            }
+        let (mut next, mut known) = (self.next, Vec::with_capacity(records.len()));
+        for record in records {
+            let message = Message::of(record);
+            let inserted =
+                message.as_ref().map(|one| one.insert(&transaction, next)).transpose()?;
+            known.push(inserted == Some(false));
+            next += Position::from(inserted == Some(true));
         }
         segments::complete(&transaction, self.next, next)?;
         transaction.commit()?;
@@ -52,13 +52,13 @@ impl History {
 impl Store {
     /// Appends messages to history in their order, all or none. With `sync` they, and all before
     /// them, are on the disk when this returns. Records that are not messages have no place in
-    /// history and are left out. Returns the indices of the messages that history has already,
-    /// because their publisher has published them again: they are not appended.
+    /// history and are left out. Returns for each record whether history had the message already,
+    /// because its publisher has published it again: it is not appended.
     ///
     /// # Errors
     ///
     /// The database's own failures; then nothing was appended, and the same may be tried again.
-    pub fn append(&mut self, records: &[Record], sync: bool) -> Result<Vec<usize>, StoreError> {
+    pub fn append(&mut self, records: &[Record], sync: bool) -> Result<Vec<bool>, StoreError> {
         let appended = self
             .waiting_for_disk(sync, |store| store.history.append(&mut store.connection, records));
         self.written(appended)
@@ -196,101 +196,97 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-/// What became of a message to insert.
-enum Inserted {
-    /// It has taken its position.
-    New,
-    /// History has the same message.
-    Known,
-    /// The content is not a message, which has no place in history.
-    NoMessage,
+/// A record whose content is a message, taken apart.
+struct Message<'a> {
+    record: &'a Record,
+    event: &'a str,
+    payload: &'a str,
+    sender: (&'static str, Option<&'a str>),
 }
 
-/// Inserts a message at this position.
-fn insert(
-    transaction: &Transaction<'_>,
-    position: Position,
-    record: &Record,
-) -> rusqlite::Result<Inserted> {
-    let id = record.publication.id;
-    if !matches!(record.publication.content, Content::Message { .. }) {
-        return Ok(Inserted::NoMessage);
+impl<'a> Message<'a> {
+    /// Returns `None` if the content is not a message, which has no place in history.
+    fn of(record: &'a Record) -> Option<Self> {
+        let Content::Message { event, payload, sender } = &record.publication.content else {
+            return None;
+        };
+        Some(Self { record, event, payload, sender: sender.parts() })
     }
-    if try_insert(transaction, position, record, id)? {
-        return Ok(Inserted::New);
-    }
-    if is_known(transaction, record)? {
-        return Ok(Inserted::Known);
-    }
-    // Publishers may choose ids, so that one may have taken that of another's message. History
-    // keeps both, the later one under an id that no publisher chose.
-    let inserted = try_insert(transaction, position, record, other_id(&record.publication))?;
-    Ok(if inserted { Inserted::New } else { Inserted::Known })
-}
 
-/// Returns the id under which history keeps a message whose own id is taken. A repetition of the
-/// message has the same one.
-fn other_id(publication: &Publication) -> MessageId {
-    let mut hash = Sha256::new();
-    hash.update(publication.id.as_bytes());
-    hash.update(publication.channel.as_str());
-    if let Content::Message { sender, .. } = &publication.content {
-        let (sender_type, sender_id) = sender.parts();
+    /// Inserts the message at this position. Returns false if history has it already.
+    fn insert(&self, transaction: &Transaction<'_>, position: Position) -> rusqlite::Result<bool> {
+        if self.insert_as(transaction, position, self.record.publication.id)? {
+            return Ok(true);
+        }
+        // Publishers may choose ids, so that one may have taken that of another's message. History
+        // keeps both, the later one under an id that no publisher chose.
+        Ok(!self.is_known(transaction)?
+            && self.insert_as(transaction, position, self.other_id())?)
+    }
+
+    /// Inserts the message under this id. Returns false if another one has it.
+    fn insert_as(
+        &self,
+        transaction: &Transaction<'_>,
+        position: Position,
+        id: MessageId,
+    ) -> rusqlite::Result<bool> {
+        let Record { publication, definition, audience, .. } = self.record;
+        let webhooks = definition.webhook_urls.as_ref().map_or(0, Vec::len).cast_signed();
+        let insert = "INSERT INTO messages (position, id, created_at, channel_id, event_name,
+                      ws_audience, wh_audience, wh_delivered, sender_type, sender_id,
+                      channel_name, payload)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11)
+                      ON CONFLICT (id) DO NOTHING";
+        let (sender_type, sender_id) = self.sender;
+        let inserted = transaction.prepare_cached(insert)?.execute(params![
+            position,
+            id.as_bytes(),
+            integer(publication.at),
+            definition.id.as_bytes(),
+            self.event,
+            audience.total(),
+            webhooks,
+            sender_type,
+            sender_id,
+            publication.channel.as_str(),
+            self.payload,
+        ])?;
+        Ok(inserted > 0)
+    }
+
+    /// Returns whether the message with this one's id is this one.
+    fn is_known(&self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+        let Publication { id, channel, .. } = &*self.record.publication;
+        let (sender_type, sender_id) = self.sender;
+        let query = "SELECT 1 FROM messages WHERE id = ?1 AND channel_name = ?2
+                     AND event_name = ?3 AND sender_type = ?4 AND sender_id IS ?5
+                     AND payload = ?6";
+        let own = params![
+            id.as_bytes(),
+            channel.as_str(),
+            self.event,
+            sender_type,
+            sender_id,
+            self.payload
+        ];
+        transaction.prepare_cached(query)?.exists(own)
+    }
+
+    /// Returns the id under which history keeps the message if its own id is taken. A repetition
+    /// of the message has the same one.
+    fn other_id(&self) -> MessageId {
+        let Publication { id, channel, .. } = &*self.record.publication;
+        let (sender_type, sender_id) = self.sender;
+        let mut hash = Sha256::new();
+        hash.update(id.as_bytes());
+        hash.update(channel.as_str());
         hash.update([0]);
         hash.update(sender_type);
         hash.update(sender_id.unwrap_or_default());
+        let digest = hash.finalize();
+        uuid::Builder::from_custom_bytes(std::array::from_fn(|at| digest[at])).into_uuid()
     }
-    let digest = hash.finalize();
-    uuid::Builder::from_custom_bytes(std::array::from_fn(|at| digest[at])).into_uuid()
-}
-
-/// Returns whether the message with the record's id is the record's own.
-fn is_known(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<bool> {
-    let publication = &*record.publication;
-    let Content::Message { event, payload, sender } = &publication.content else {
-        return Ok(false);
-    };
-    let (sender_type, sender_id) = sender.parts();
-    let query = "SELECT 1 FROM messages WHERE id = ?1 AND channel_name = ?2 AND event_name = ?3
-                 AND sender_type = ?4 AND sender_id IS ?5 AND payload = ?6";
-    let id = publication.id.as_bytes();
-    let own = params![id, publication.channel.as_str(), event, sender_type, sender_id, &**payload];
-    let mut query = transaction.prepare_cached(query)?;
-    query.exists(own)
-}
-
-/// Inserts a message under this id. Returns false if another one has it, or if the content is not a
-/// message.
-fn try_insert(
-    transaction: &Transaction<'_>,
-    position: Position,
-    record: &Record,
-    id: MessageId,
-) -> rusqlite::Result<bool> {
-    let publication = &*record.publication;
-    let Content::Message { event, payload, sender } = &publication.content else {
-        return Ok(false);
-    };
-    let (sender_type, sender_id) = sender.parts();
-    let webhooks = record.definition.webhook_urls.as_ref().map_or(0, Vec::len).cast_signed();
-    let insert = "INSERT INTO messages (position, id, created_at, channel_id, event_name,
-                  ws_audience, wh_audience, wh_delivered, sender_type, sender_id, channel_name,
-                  payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11)
-                  ON CONFLICT (id) DO NOTHING";
-    let inserted = transaction.prepare_cached(insert)?.execute(params![
-        position,
-        id.as_bytes(),
-        integer(publication.at),
-        record.definition.id.as_bytes(),
-        event,
-        record.audience.total(),
-        webhooks,
-        sender_type,
-        sender_id,
-        publication.channel.as_str(),
-        &**payload,
-    ])?;
-    Ok(inserted > 0)
 }
 
 fn positions(
