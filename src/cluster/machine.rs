@@ -265,6 +265,11 @@ impl Cluster {
         self.attachments.wants(channel)
     }
 
+    /// Returns the number of the epoch of the stream of publications; 0 if it is not known yet.
+    pub fn epoch(&self) -> u64 {
+        self.order.epoch.number()
+    }
+
     /// Returns what must be added to the node's wall clock to get the stream's, in milliseconds.
     pub fn clock_offset(&self) -> i64 {
         self.pulse.clock_offset()
@@ -276,7 +281,7 @@ impl Cluster {
         let known = self.order.highest.max(heard_by_peers.unwrap_or(0));
         Vitals {
             nodes: usize::from(self.is_up) + self.pulse.living(),
-            epochs: (self.order.epoch.number(), self.claims.epoch.number()),
+            epochs: (self.epoch(), self.claims.epoch.number()),
             lag: known.saturating_sub(self.heard),
             silence: self.pulse.silence(now),
             beat: self.pulse.took(),

@@ -147,6 +147,8 @@ pub struct Ask {
     pub channel: ChannelHash,
     /// The publication's place in the stream.
     pub seq: Seq,
+    /// The epoch in which the stream has it there. In another epoch, another message has the place.
+    pub epoch: u64,
 }
 
 /// A node's answer: the number of its subscribers that a publication was posted to.
@@ -185,6 +187,7 @@ struct AnchorText {
 struct AskText {
     hash: String,
     seq: Seq,
+    epoch: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -448,13 +451,14 @@ impl Claim {
 impl Ask {
     /// Returns the body of the question.
     pub fn encode(self) -> String {
-        format!("{{\"hash\":\"{}\",\"seq\":{}}}", self.channel, self.seq)
+        let Self { channel, seq, epoch } = self;
+        format!("{{\"hash\":\"{channel}\",\"seq\":{seq},\"epoch\":{epoch}}}")
     }
 
     /// Reads the body of a question; `None` if it is not as this version writes it.
     pub fn decode(body: &[u8]) -> Option<Self> {
-        let text: AskText = serde_json::from_slice(body).ok()?;
-        Some(Self { channel: ChannelHash::read(&text.hash)?, seq: text.seq })
+        let AskText { hash, seq, epoch } = serde_json::from_slice(body).ok()?;
+        Some(Self { channel: ChannelHash::read(&hash)?, seq, epoch })
     }
 }
 

@@ -76,13 +76,17 @@ fn a_node_that_is_gone_without_a_word_is_unknown() {
     }
 }
 
-/// Asks the node 1 who received a publication, as another node does. Returns `None` if it does not
-/// answer.
+/// Asks the node 1 who received a publication, as another node does in the stream's first epoch.
+/// Returns `None` if it does not answer.
 fn ask(nats: &Nats, channel: &Channel, seq: Seq) -> Option<Counted> {
+    ask_in(nats, channel, seq, 1)
+}
+
+fn ask_in(nats: &Nats, channel: &Channel, seq: Seq, epoch: u64) -> Option<Counted> {
     const REPLY: &str = "ff.n.test.0.c.1";
     with_line(&nats.url(), async |line| {
         line.subscribe(REPLY, 1).expect("the line takes it");
-        let body = Ask { channel: ChannelHash::of(channel), seq }.encode();
+        let body = Ask { channel: ChannelHash::of(channel), seq, epoch }.encode();
         let payload = [body.as_bytes()];
         let question =
             Publish { subject: "ff.n.n1.ask", reply: Some(REPLY), headers: &[], payload: &payload };
@@ -125,6 +129,9 @@ fn a_node_that_is_asked_tells_what_it_knows() {
     assert_eq!(told(counted), Some(websocket(5)));
     assert_eq!(told(uncounted), None, "it does not know any more");
     assert_eq!(ask(&nats, &"unknown".into(), counted), None);
+    for seq in [before, counted] {
+        assert_eq!(ask_in(&nats, &channel, seq, 2), None, "it is not in this epoch");
+    }
 }
 
 #[test]
@@ -139,12 +146,14 @@ fn a_count_does_not_outlive_the_stream_that_it_was_counted_in() {
     let token = node.publish_counted(&channel, "x");
     let Published::Stored { seq, .. } = node.outcome(token) else { panic!("it is stored") };
     wait_until("it is heard", || node.count(&channel) == 1);
-    let told = |nats: &Nats| ask(nats, &channel, seq).map(|counted| counted.audience);
-    assert_eq!(told(&nats), Some(websocket(5)));
+    let told = |nats: &Nats, epoch| ask_in(nats, &channel, seq, epoch).map(|one| one.audience);
+    assert_eq!(told(&nats, 1), Some(websocket(5)));
     nats.restart(false);
     create_streams(&nats.url(), 1);
     wait_until("the gap is told", || node.gaps(&channel) > 0);
     node.serves();
     // Another message has the place now, which may be one from before the node listened again.
-    assert_ne!(told(&nats), Some(websocket(5)));
+    for epoch in [1, 2] {
+        assert_ne!(told(&nats, epoch), Some(websocket(5)));
+    }
 }

@@ -217,7 +217,7 @@ proptest! {
         }
         let claim = Claim { incarnation: Incarnation(number), listens };
         prop_assert_eq!(Claim::decode(claim.encode().as_bytes()), Some(claim));
-        let ask = Ask { channel: ChannelHash::of(&Channel::from("a")), seq: heard };
+        let ask = Ask { channel: ChannelHash::of(&Channel::from("a")), seq: heard, epoch: number };
         prop_assert_eq!(Ask::decode(ask.encode().as_bytes()), Some(ask));
         let [websocket, polling, sse] = counts.map(u32::from);
         let audience = Audience { websocket, polling, sse };

@@ -164,6 +164,10 @@ impl<L: Landing> Owner<'_, L> {
         let (Some(reply), Some(ask)) = (reply, wire::Ask::decode(&message.payload())) else {
             return;
         };
+        // A node that knows another epoch counted another publication at this place.
+        if ask.epoch != self.cluster.epoch() {
+            return;
+        }
         if let Some(audience) = self.count_of(ask.channel, ask.seq) {
             self.tell_count(reply, ask.seq, audience);
             if let Some(event) = self.events.pop_front() {

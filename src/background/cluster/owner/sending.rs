@@ -208,7 +208,7 @@ impl<L: Landing> Owner<'_, L> {
         let Question { number, seq, node } = question;
         let Some(&channel) = self.counted.get(number) else { return };
         let (subject, reply) = (self.parts.subjects.ask(node), self.parts.subjects.count(*number));
-        let body = wire::Ask { channel, seq: *seq }.encode();
+        let body = wire::Ask { channel, seq: *seq, epoch: self.cluster.epoch() }.encode();
         self.tell(&subject, Some(&reply), body.as_bytes());
     }
 
