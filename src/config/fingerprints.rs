@@ -15,6 +15,17 @@ const PUBLIC_KEYS: &str = "auth.public_keys_file or auth.jwks_file";
 /// The secret by which all others can be compared.
 const COMPARES: &str = "auth.jwt_secret";
 
+/// What a node is set up with, as it is in effect. A reload replaces it.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The settings.
+    pub config: Config,
+    /// What it authenticates clients and signs webhooks by.
+    pub secrets: Secrets,
+    /// The set of public keys that it trusts, as a text that is the same for the same keys.
+    pub public_keys: String,
+}
+
 /// What nodes of a cluster compare, in a form that reveals no secret: each node publishes its own
 /// to the others.
 #[derive(Clone, PartialEq, Eq, Default, Debug, serde::Serialize, serde::Deserialize)]
@@ -26,9 +37,9 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// Returns the fingerprints of a node in the cluster with this id. `public_keys` is the set of
-    /// trusted public keys, as a text that is the same for the same keys.
-    pub fn new(config: &Config, secrets: &Secrets, public_keys: &str, cluster: &str) -> Self {
+    /// Returns the fingerprints of a node in the cluster with this id.
+    pub fn new(effective: &Effective, cluster: &str) -> Self {
+        let Effective { config, secrets, public_keys } = effective;
         let key = mac(secrets.jwt_secret.expose().as_bytes(), &[FINGERPRINT, cluster]);
         let readers = config.m2.api_key.as_ref().map_or("", Secret::expose);
         let all = [

@@ -31,7 +31,7 @@ mod tests;
 use crate::message::Millis;
 
 pub use error::{ConfigError, Place};
-pub use fingerprints::Fingerprints;
+pub use fingerprints::{Effective, Fingerprints};
 pub use keys::{
     Auth, Cluster, Config, EngineIo, Forge, Http, Io, KEYS, Key, M2, Memory, Recovery, Webhooks,
     markdown_table,

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
 use super::threads::{BACKGROUND_THREADS, Node, spawn};
@@ -16,7 +17,7 @@ use crate::background::cluster::status::{self, Report};
 use crate::background::cluster::{Member, serve};
 use crate::cluster::name::NodeName;
 use crate::config::secrets::{self, Secrets};
-use crate::config::{Config, ConfigError, Fingerprints, cluster};
+use crate::config::{Config, ConfigError, Effective, Fingerprints, cluster};
 use crate::interface;
 use crate::interface::authenticators::Trust;
 use crate::interface::landing::Landing;
@@ -34,10 +35,15 @@ pub fn cluster_status(config: &Config) -> Result<Report, NodeError> {
     ConfigError::all([cluster::check(config), credentials::check_files(config)])?;
     let secrets = secrets::of_cluster(config)?;
     let (trust, _) = keys::trusted(config, &secrets)?;
-    let public_keys = trust.keys.public_set();
-    let own =
-        |cluster: &_| Fingerprints::new(config, &secrets, &public_keys, ClusterId::as_str(cluster));
+    let effective = effective(config, &secrets, &trust);
+    let own = |cluster: &_| Fingerprints::new(&effective, ClusterId::as_str(cluster));
     Ok(status::report(settings, own)?)
+}
+
+/// Returns what a node is set up with, as nodes of a cluster compare it.
+pub(super) fn effective(config: &Config, secrets: &Secrets, trust: &Trust) -> Effective {
+    let public_keys = trust.keys.public_set();
+    Effective { config: config.clone(), secrets: secrets.clone(), public_keys }
 }
 
 /// The name of the thread of the cluster.
@@ -46,11 +52,11 @@ pub(super) const THREAD: &str = "cluster";
 /// What the thread of the cluster needs, prepared before the threads start.
 pub(super) struct Part {
     pub(super) membership: Arc<Membership>,
+    /// What the node is set up with, which reloads replace.
+    pub(super) effective: Arc<ArcSwap<Effective>>,
     submitted: Receiver<Submitted>,
     name: NodeName,
     control: Settings,
-    secrets: Secrets,
-    public_keys: String,
 }
 
 impl Part {
@@ -69,11 +75,10 @@ impl Part {
             .ok_or_else(|| config.mistake("cluster.nats", "is not set"))?;
         Ok(Self {
             membership: Arc::default(),
+            effective: Arc::new(ArcSwap::from_pointee(effective(config, secrets, trust))),
             submitted: mailboxes.open_stream()?,
             name,
             control,
-            secrets: secrets.clone(),
-            public_keys: trust.keys.public_set(),
         })
     }
 }
@@ -81,16 +86,14 @@ impl Part {
 impl Node {
     /// Starts the thread of the cluster. It reports its end to `told`.
     pub(super) fn join(&self, part: Part, told: &mpsc::Sender<Event>) -> io::Result<()> {
-        let Part { membership, submitted, name, control, secrets, public_keys } = part;
+        let Part { membership, effective, submitted, name, control } = part;
         let shared = self.shared.clone();
         let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS);
         let definitions = self.shared.clone();
         let member = Member {
             name,
             started: shared.about.started,
-            config: shared.interfaces.config.clone(),
-            secrets,
-            public_keys,
+            effective,
             control,
             window: Box::new(move || replay_window(&definitions.interfaces)),
         };

@@ -138,6 +138,7 @@ pub fn run(
         secrets: secrets.clone(),
         issuers,
         trust: trust.clone(),
+        effective: membership.as_ref().map(|part| part.effective.clone()),
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
     node.start(store, reader, inboxes, &told)?;

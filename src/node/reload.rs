@@ -6,10 +6,11 @@ use std::sync::mpsc::Receiver;
 
 use arc_swap::ArcSwap;
 
+use super::cluster::effective;
 use super::keys::{self, Issuers};
 use super::{NodeError, log};
 use crate::config::secrets::{self, Secrets};
-use crate::config::{Config, ConfigError, Reloaded};
+use crate::config::{Config, ConfigError, Effective, Reloaded};
 use crate::interface::authenticators::Trust;
 
 /// The configuration keys of secrets. They are compared as they are in effect, wherever they come
@@ -28,6 +29,8 @@ pub(super) struct Reloader<R> {
     pub(super) issuers: Issuers,
     /// The trust in effect, which all threads follow.
     pub(super) trust: Arc<ArcSwap<Trust>>,
+    /// What the other nodes of a cluster compare; `None` without a cluster.
+    pub(super) effective: Option<Arc<ArcSwap<Effective>>>,
 }
 
 impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
@@ -51,6 +54,9 @@ impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
         for (old, new) in self.issuers.iter().zip(&issuers) {
             let changed = new.as_ref().filter(|_| old != new).map(|file| file.name);
             reloaded.taken.extend(changed.filter(|name| !reloaded.taken.contains(name)));
+        }
+        if let Some(compared) = &self.effective {
+            compared.store(Arc::new(effective(&config, &secrets, &trust)));
         }
         // Otherwise the caches of verified tokens would be emptied for nothing.
         if reloaded.taken.iter().any(|name| *name != "log") {

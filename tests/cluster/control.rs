@@ -236,6 +236,8 @@ async fn it_uses_the_tls_of_the_line() {
     let error = refusal(Control::connect(tls(unknown)).await);
     assert!(error.contains("UnknownIssuer"), "{error}");
     let missing = Tls { authorities: Some("/nonexistent".into()), ..Tls::default() };
+    let error = refusal(Control::connect(tls(authority.trusted(Wish::Off))).await);
+    assert!(error.contains("requires TLS, and `cluster.tls` is off here"), "{error}");
     let error = refusal(Control::connect(tls(missing)).await);
     assert!(error.contains("the file of authorities /nonexistent: No such file"), "{error}");
 }

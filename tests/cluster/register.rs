@@ -14,7 +14,7 @@ use fanfare::background::cluster::register::{
 use fanfare::cluster::health::Obstacle;
 use fanfare::cluster::name::{Incarnation, NodeName, Stream};
 use fanfare::cluster::wire::{Anchor, Beat, Body, Origin, VERSIONS};
-use fanfare::config::{Arguments, Config, secrets};
+use fanfare::config::{Arguments, Config, Effective, secrets};
 use fanfare::limits::REGISTER_FRESH_MS;
 use serde_json::json;
 use tempfile::TempDir;
@@ -66,9 +66,7 @@ impl Node {
         let candidate = Candidate {
             origin: &self.origin,
             started: 1_795_960_920_000,
-            config: &config,
-            secrets: &secrets,
-            public_keys: "",
+            effective: &Effective { config, secrets, public_keys: String::new() },
         };
         join(control, candidate, WINDOW).await
     }

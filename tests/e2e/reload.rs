@@ -15,6 +15,7 @@ use crate::log::be_refused;
 use crate::m2::app::ORGANIZATION;
 use crate::m2::readers::shown;
 use crate::socket::{Heard, Socket};
+use crate::support::nats::Nats;
 use crate::support::{
     ANON_KEY, API_KEY, JWT_SECRET, Node, an_hour_from_now, repository, wait_until,
 };
@@ -303,6 +304,31 @@ fn keys_are_taken_and_the_secret_of_tokens_is_not() {
     check_keys(&node, [&api, &anon], true);
     assert!(enters_insforge(&node, &crate::support::user_token("u")), "the secret is the same");
     assert!(![&api, &anon].iter().any(|key| node.output().contains(*key)), "no key is logged");
+}
+
+/// Nodes that are started with the new key of a cluster's other nodes find that they have the same.
+#[test]
+fn a_cluster_learns_of_a_key_that_a_node_has_taken() {
+    let nats = Nats::one();
+    let keys = |api: &str| format!("[auth]\napi_key = '{api}'\n");
+    let newer = API_KEY.replace("00", "11");
+    let place = Place::new(&[("fanfare.toml", &keys(API_KEY))]);
+    let start = |name: &'static str| {
+        let url = nats.url();
+        let node = place.start_with(move |command| {
+            command.env_remove("FANFARE_API_KEY").env("FANFARE_CLUSTER_NATS", &url);
+            command.env("FANFARE_CLUSTER_NODE", name);
+        });
+        let serves = || node.request("GET", "/api/health", &[], b"").status == 200;
+        wait_until("the node is part of the cluster", serves);
+        node
+    };
+    let first = start("n1");
+    place.write("fanfare.toml", &keys(&newer));
+    let lines = reload(&first);
+    assert!(lines.contains("changed=\"auth.api_key\""), "{lines}");
+    let second = start("n2");
+    assert!([&first, &second].into_iter().all(|node| administers(node, &newer)));
 }
 
 /// Keys that the node made itself are read again from its data directory.

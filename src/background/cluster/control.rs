@@ -139,6 +139,7 @@ impl Control {
         let servers: Vec<_> = settings.line.servers.iter().map(ToString::to_string).collect();
         let unreachable =
             |problem: String| ControlError::Unreachable { servers: servers.join(", "), problem };
+        refuse_tls(&settings.line).await?;
         let options = options(&settings.line).map_err(unreachable)?;
         let addresses: Result<Vec<async_nats::ServerAddr>, _> =
             servers.iter().map(|url| url.parse()).collect();
@@ -352,6 +353,23 @@ fn advice(code: ErrorCode) -> &'static str {
         ErrorCode::CLUSTER_NOT_AVAILABLE => "; the servers have no leader at the moment",
         _ => "",
     }
+}
+
+/// Refuses servers that require TLS if it is off here: the library would use it all the same.
+async fn refuse_tls(settings: &line::Settings) -> Result<(), ControlError> {
+    if settings.tls.wish != Wish::Off {
+        return Ok(());
+    }
+    for address in &settings.servers {
+        // One that is down is passed over here and below.
+        let requires = line::greeting(address).await.is_ok_and(|info| info.tls_required);
+        if requires {
+            let problem = "requires TLS, and `cluster.tls` is off here: set it to \"auto\"";
+            let (url, problem) = (address.to_string(), problem.to_owned());
+            return Err(ControlError::Server { url, problem });
+        }
+    }
+    Ok(())
 }
 
 /// Returns how the library connects as a line does.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -12,8 +13,7 @@ use super::seat::{Ask, News, Seat};
 use super::settings::Settings;
 use crate::cluster::name::{Incarnation, NodeName, Stream};
 use crate::cluster::wire::Origin;
-use crate::config::Config;
-use crate::config::secrets::Secrets;
+use crate::config::Effective;
 use crate::limits::{REGISTER_LOOK_MS, REGISTER_REFUSED_MS, REGISTER_RETRY_MS};
 use crate::message::Millis;
 
@@ -23,12 +23,8 @@ pub struct Member {
     pub name: NodeName,
     /// When it started, in milliseconds since the epoch.
     pub started: Millis,
-    /// The settings that it was started with.
-    pub config: Arc<Config>,
-    /// The secrets in effect.
-    pub secrets: Secrets,
-    /// The set of public keys that it trusts, as a text.
-    pub public_keys: String,
+    /// What it is set up with, which reloads replace.
+    pub effective: Arc<ArcSwap<Effective>>,
     /// How it connects, and what the streams are to be.
     pub control: control::Settings,
     /// Returns the longest time for which clients may ask for what they have missed, by the
@@ -56,7 +52,8 @@ pub(super) struct Place {
 impl Member {
     /// Returns what the thread must know to serve in this place.
     pub(super) fn settings(&self, place: &Place, seat: Seat) -> Settings {
-        let cluster = &self.config.cluster;
+        let effective = self.effective.load();
+        let cluster = &effective.config.cluster;
         Settings {
             line: self.control.line.clone(),
             prefix: cluster.prefix.as_str().into(),
@@ -68,16 +65,17 @@ impl Member {
         }
     }
 
-    fn candidate<'a>(&'a self, origin: &'a Origin) -> Candidate<'a> {
-        let Self { started, config, secrets, public_keys, .. } = self;
-        Candidate { origin, started: *started, config, secrets, public_keys }
+    async fn join_as(&self, control: &Control, origin: &Origin) -> Result<Outcome, JoinError> {
+        let effective = self.effective.load_full();
+        let candidate = Candidate { origin, started: self.started, effective: &effective };
+        register::join(control, candidate, (self.window)()).await
     }
 
     /// Tries to join as a new start of the node.
     async fn try_join(&self) -> Result<Result<Place, NotJoined>, JoinError> {
         let origin = Origin { node: self.name.clone(), incarnation: Incarnation(rand::random()) };
         let control = Control::connect(self.control.clone()).await?;
-        let outcome = register::join(&control, self.candidate(&origin), (self.window)()).await?;
+        let outcome = self.join_as(&control, &origin).await?;
         Ok(match outcome {
             Outcome::Joined(joined) => Ok(Place { origin, joined, control }),
             Outcome::NotJoined(refused) => Err(refused),
@@ -144,7 +142,8 @@ impl Member {
         }
     }
 
-    /// Makes what the servers may have lost again: the streams, and the node's entry.
+    /// Makes what the servers may have lost again: the streams, and the node's entry. Enters what a
+    /// reload has changed.
     async fn look(
         &self,
         control: &Control,
@@ -155,9 +154,14 @@ impl Member {
         // An error means that the register is gone, or that joining fails, too.
         if joined.register.has(origin).await.unwrap_or(false) {
             control.prepare((self.window)()).await?;
+            let effective = self.effective.load_full();
+            let candidate = Candidate { origin, started: self.started, effective: &effective };
+            if let Some(newer) = register::update(joined, candidate).await? {
+                *revision = newer;
+            }
             return Ok(());
         }
-        match register::join(control, self.candidate(origin), (self.window)()).await? {
+        match self.join_as(control, origin).await? {
             Outcome::Joined(joined) => *revision = joined.revision,
             Outcome::NotJoined(refused) => tracing::error!("{refused}"),
         }

@@ -16,8 +16,7 @@ use super::protocol::{OLDEST, Version};
 use crate::cluster::health::Obstacle;
 use crate::cluster::name::Stream;
 use crate::cluster::wire::{Anchor, Origin, VERSIONS, common_version};
-use crate::config::secrets::Secrets;
-use crate::config::{Config, Fingerprints};
+use crate::config::{Config, Effective, Fingerprints};
 use crate::limits::{
     NATS_PAYLOAD_BYTES_MIN, REGISTER_ATTEMPTS_MAX, REGISTER_FRESH_MS, REGISTER_LISTEN_MS,
 };
@@ -30,12 +29,8 @@ pub struct Candidate<'a> {
     pub origin: &'a Origin,
     /// When it started, in milliseconds since the epoch.
     pub started: Millis,
-    /// Its settings.
-    pub config: &'a Config,
-    /// What it authenticates clients by, which must be the same on all nodes.
-    pub secrets: &'a Secrets,
-    /// The set of public keys that it trusts, as a text.
-    pub public_keys: &'a str,
+    /// What it is set up with, of which much must be the same on all nodes.
+    pub effective: &'a Effective,
 }
 
 /// What came of an attempt to join.
@@ -181,7 +176,7 @@ async fn enter_cluster(
     register: &Register,
     candidate: &Candidate<'_>,
 ) -> Result<Result<ClusterId, NotJoined>, JoinError> {
-    let Candidate { origin, config, .. } = candidate;
+    let (origin, config) = (candidate.origin, &candidate.effective.config);
     let remembered = identity::cluster_id(&config.data_dir)?;
     // If the servers have lost the register, the nodes enter the id that all of them remember.
     let id = remembered.clone().unwrap_or_else(ClusterId::random);
@@ -211,15 +206,36 @@ fn other_cluster(config: &Config, remembered: &ClusterId, found: &ClusterId) -> 
     }
 }
 
+/// Writes what the other nodes may have to know anew in the register, because a reload has changed
+/// it. Returns the new revision of the node's entry; `None` if it was not changed, or belongs to
+/// another start of the node.
+///
+/// # Errors
+/// If NATS does not answer or refuses.
+pub(super) async fn update(
+    joined: &Joined,
+    candidate: Candidate<'_>,
+) -> Result<Option<u64>, ControlError> {
+    let node = &candidate.origin.node;
+    let own = entry(&candidate, &joined.cluster);
+    let found = joined.register.node(node).await?;
+    match found.value {
+        Some(entered) if entered.incarnation == own.incarnation && entered != own => {
+            joined.register.enter(node, &own, found.revision).await
+        }
+        _ => Ok(None),
+    }
+}
+
 fn entry(candidate: &Candidate<'_>, cluster: &ClusterId) -> NodeEntry {
-    let Candidate { origin, started, config, secrets, public_keys } = *candidate;
+    let Candidate { origin, started, effective } = *candidate;
     NodeEntry {
         incarnation: origin.incarnation.to_string(),
         host: identity::host(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         wire: VERSIONS,
         started,
-        fingerprints: Fingerprints::new(config, secrets, public_keys, cluster.as_str()),
+        fingerprints: Fingerprints::new(effective, cluster.as_str()),
     }
 }
 

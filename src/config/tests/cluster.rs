@@ -1,6 +1,7 @@
 //! The settings of a cluster, and its secrets.
 
 use super::*;
+use crate::config::Effective;
 use crate::config::cluster::check;
 use crate::config::secrets::{self, Origin, Secrets};
 
@@ -198,7 +199,8 @@ fn configured_secrets_win_over_the_file_over_derived_ones() {
 fn fingerprints(env: &[(&str, &str)], keys: &str, cluster: &str) -> Fingerprints {
     let dir = tempfile::tempdir().unwrap();
     let config = clustered(env);
-    Fingerprints::new(&config, &ensured(dir.path(), env).unwrap(), keys, cluster)
+    let secrets = ensured(dir.path(), env).unwrap();
+    Fingerprints::new(&Effective { config, secrets, public_keys: keys.into() }, cluster)
 }
 
 #[test]
