@@ -569,6 +569,27 @@ pub const JOIN_LOOK_MS: u64 = 50;
 /// How long the register says that an entry was deleted, in milliseconds.
 pub const REGISTER_MARKER_MS: u64 = 120_000;
 
+/// Bytes of an entry of the bucket in which the nodes of a cluster share what administrators set. A
+/// longer one is refused.
+pub const ADMIN_ENTRY_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of that bucket. At the bound NATS refuses changes.
+pub const ADMIN_BUCKET_BYTES_MAX: i64 = 256 * 1024 * 1024;
+/// Changes of administrators that wait for the cluster. At the bound further ones are refused.
+pub const ADMIN_WISHES_MAX: usize = 64;
+/// Questions of the thread of the cluster to the writer. It puts one at a time.
+pub const ADMIN_CALLS_MAX: usize = 4;
+/// Changes that a node takes from the bucket at once.
+pub const ADMIN_BATCH_MAX: usize = 1_024;
+/// How often a change is planned again because another node was faster. Then it is refused.
+pub const ADMIN_ATTEMPTS_MAX: u32 = 10;
+/// Changes that wait for other nodes. At the bound further ones wait before they are made.
+pub const ADMIN_WAITING_MAX: usize = 64;
+/// How long a change waits until all nodes have confirmed it. Then the answer names those that have
+/// not.
+pub const ADMIN_CONFIRM_MS: u64 = 2_000;
+/// How long nodes have to confirm a change before they are asked.
+pub const ADMIN_ASK_MS: u64 = 300;
+
 /// Longest credentials file or certificate file, in bytes. A longer one is refused.
 pub const NATS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

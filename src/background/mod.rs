@@ -18,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::mailbox::{Reservation, StoreRefusal, WorkerMailboxes};
 use crate::message::{ChannelDefinition, Document, Found, Load, Millis, Permissions};
 
+pub use admin::sharing::{Administering, Sharing};
 use store::StoreError;
 pub use writer::{Incoming, Writer};
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, select};
 
+use super::admin::sharing::{self, Sharing};
 use super::documents::Documents;
 use super::history::History;
 use super::retention::RetentionTasks;
@@ -29,6 +30,7 @@ pub struct Writer {
     history: History,
     documents: Documents,
     retention: RetentionTasks,
+    sharing: Sharing,
     /// The store's error at the last probe.
     ailment: Option<String>,
     calls: Calls,
@@ -47,6 +49,8 @@ pub struct Incoming {
     pub writes: Receiver<Write>,
     /// Documents to read for subscribers.
     pub loads: Receiver<Load>,
+    /// The way to the other nodes of a cluster.
+    pub sharing: Sharing,
 }
 
 /// The thread of webhooks, and the messages that webhooks took.
@@ -80,7 +84,7 @@ impl Writer {
         mailboxes: Arc<Mailboxes>,
         [counters, of_webhooks]: [Arc<Counters>; 2],
     ) -> io::Result<Self> {
-        let Incoming { wishes, records, writes, loads } = incoming;
+        let Incoming { wishes, records, writes, loads, sharing } = incoming;
         let calls = Calls::start(settings, of_webhooks)?;
         let history = History::new(records);
         let documents = Documents::new(writes, loads);
@@ -92,6 +96,7 @@ impl Writer {
             history,
             documents,
             retention,
+            sharing,
             ailment,
             calls,
             mailboxes,
@@ -142,6 +147,13 @@ impl Writer {
                 }
                 None
             }
+            recv(self.sharing.calls()) -> call => {
+                if let Ok(call) = call {
+                    sharing::carry_out(&mut self.store, call, announce);
+                    self.retention.look_at_retention();
+                }
+                None
+            }
             recv(self.calls.settled) -> settled => {
                 if let Ok(message) = settled {
                     self.count_delivered(message);
@@ -157,22 +169,17 @@ impl Writer {
     fn carry_out(&mut self, wish: Wish, announce: &impl Fn(News<'_>)) {
         let (store, mailboxes) = (&mut self.store, &self.mailboxes);
         match wish {
-            Wish::Change(ticket, change) => {
-                mailboxes.answer(ticket, admin::change(store, change, announce));
-            }
-            Wish::Permit(ticket, permissions) => {
-                mailboxes.answer(ticket, admin::permit(store, permissions, announce));
+            wish @ (Wish::Change(..) | Wish::Permit(..) | Wish::SetRetention(..)) => {
+                if let Some(wish) = self.sharing.pass_on(wish, mailboxes) {
+                    admin::change(store, wish, mailboxes, announce);
+                    self.retention.look_at_retention();
+                }
             }
             Wish::Clear(ticket) => {
                 // Queued publications are older than the request and are removed, too; later ones
                 // stay.
                 self.keep_waiting();
                 self.retention.clear(ticket, self.store.newest());
-            }
-            Wish::SetRetention(ticket, days) => {
-                let set = store.set_retention(days).map_err(|error| reader::refusal(&error));
-                self.retention.look_at_retention();
-                mailboxes.answer(ticket, set.map(|()| days));
             }
             Wish::Retention(ticket) => {
                 let days = store.retention().map_err(|error| reader::refusal(&error));

@@ -270,6 +270,11 @@ impl Cluster {
         self.order.epoch.number()
     }
 
+    /// Returns the other nodes that are not dead, in the order of their names.
+    pub fn peers(&self) -> impl Iterator<Item = &NodeName> {
+        self.pulse.peers().map(|(name, _)| name)
+    }
+
     /// Returns what must be added to the node's wall clock to get the stream's, in milliseconds.
     pub fn clock_offset(&self) -> i64 {
         self.pulse.clock_offset()

@@ -22,6 +22,7 @@
 //! - A **flight** is a message that is sent and not answered.
 
 pub mod ack;
+pub mod admin;
 pub mod attach;
 pub mod audience;
 pub mod chain;

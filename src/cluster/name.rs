@@ -203,6 +203,16 @@ impl Prefix {
         format!("{self}.live._hb.*")
     }
 
+    /// Returns the name of the bucket that has what administrators set for all nodes.
+    pub fn administration(&self) -> String {
+        format!("{self}_admin")
+    }
+
+    /// Returns the subject on which nodes say how far they have followed that bucket.
+    pub fn followed(&self) -> String {
+        format!("{self}.admin")
+    }
+
     /// Returns the name of the register: the bucket in which the nodes are entered.
     pub fn register(&self) -> String {
         format!("{self}_node")

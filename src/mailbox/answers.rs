@@ -28,6 +28,22 @@ pub enum PollRefusal {
 /// An answer of the store.
 pub type StoreResult<T> = Result<T, StoreRefusal>;
 
+/// What an administrator has changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Changed<T> {
+    /// How it is now; the old value if it was deleted.
+    pub now: T,
+    /// The nodes of a cluster that have not confirmed in time that the change is in force there.
+    pub unconfirmed: Vec<Box<str>>,
+}
+
+impl<T> From<T> for Changed<T> {
+    /// Returns a change that is in force everywhere.
+    fn from(now: T) -> Self {
+        Self { now, unconfirmed: Vec::new() }
+    }
+}
+
 /// The result of a write or a deletion of a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Written {
@@ -58,4 +74,8 @@ pub enum StoreRefusal {
     Busy,
     /// The store failed; the log says how.
     Failed,
+    /// The cluster cannot take the change at the moment. Nothing was changed.
+    Unavailable,
+    /// It is not known whether the cluster has taken the change.
+    Unknown,
 }

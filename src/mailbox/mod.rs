@@ -30,7 +30,7 @@ use crate::limits::{
 };
 use crate::message::{Load, Question, Refused, WorkerId};
 
-pub use answers::{Health, PollRefusal, Polled, StoreRefusal, StoreResult, Written};
+pub use answers::{Changed, Health, PollRefusal, Polled, StoreRefusal, StoreResult, Written};
 pub use doorbell::Doorbell;
 use inbox::mailbox;
 pub use inbox::{Capacity, Inbox, Mailbox, Slot};

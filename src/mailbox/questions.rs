@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::answers::{Health, StoreResult, Written};
+use super::answers::{Changed, Health, StoreResult, Written};
 use super::ticket::Ticket;
 use crate::message::{
     AckId, ChannelChange, ChannelDefinition, ConnId, Document, DocumentKey, DocumentWrite,
@@ -17,13 +17,13 @@ use crate::message::{
 pub enum Wish {
     /// Changes a channel definition. The answer is the definition after the change, or the deleted
     /// one.
-    Change(Ticket<StoreResult<Box<ChannelDefinition>>>, StoreChange),
+    Change(Ticket<StoreResult<Changed<Box<ChannelDefinition>>>>, StoreChange),
     /// Replaces all policies. The answer is the policies after that.
-    Permit(Ticket<StoreResult<Permissions>>, Permissions),
+    Permit(Ticket<StoreResult<Changed<Permissions>>>, Permissions),
     /// Removes all messages that are in history now. The answer is their number.
     Clear(Ticket<StoreResult<u64>>),
     /// Sets how many days messages are kept; `None` is for ever. The answer repeats it.
-    SetRetention(Ticket<StoreResult<Option<u32>>>, Option<u32>),
+    SetRetention(Ticket<StoreResult<Changed<Option<u32>>>>, Option<u32>),
     /// Asks for how many days messages are kept. The answer is `None` for ever.
     Retention(Ticket<StoreResult<Option<u32>>>),
     /// Asks whether the store works.
@@ -34,7 +34,7 @@ pub enum Wish {
 }
 
 /// Changes to channel definitions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum StoreChange {
     /// Adds a definition. Its pattern must not exist yet.
     Insert(ChannelDefinition),

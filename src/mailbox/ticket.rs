@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::answers::{Health, PollRefusal, Polled, StoreResult, Written};
+use super::answers::{Changed, Health, PollRefusal, Polled, StoreResult, Written};
 use super::inbox::{Mailbox, Slot};
 use super::reservation::Reservation;
 use crate::message::{
@@ -91,10 +91,11 @@ macro_rules! answers {
 
 answers! {
     Kept(Durability),
-    Definition(StoreResult<Box<ChannelDefinition>>),
-    Permissions(StoreResult<Permissions>),
+    Definition(StoreResult<Changed<Box<ChannelDefinition>>>),
+    Permissions(StoreResult<Changed<Permissions>>),
     Cleared(StoreResult<u64>),
     Retention(StoreResult<Option<u32>>),
+    RetentionSet(StoreResult<Changed<Option<u32>>>),
     Messages(StoreResult<Vec<StoredMessage>>),
     Stats(StoreResult<Stats>),
     Written(StoreResult<Written>),

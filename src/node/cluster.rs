@@ -10,6 +10,7 @@ use crossbeam_channel::Receiver;
 
 use super::threads::{BACKGROUND_THREADS, Node, spawn};
 use super::{Event, NodeError, keys};
+use crate::background::Administering;
 use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials;
 use crate::background::cluster::identity::{self, ClusterId};
@@ -85,7 +86,12 @@ impl Part {
 
 impl Node {
     /// Starts the thread of the cluster. It reports its end to `told`.
-    pub(super) fn join(&self, part: Part, told: &mpsc::Sender<Event>) -> io::Result<()> {
+    pub(super) fn join(
+        &self,
+        part: Part,
+        administration: Administering,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
         let Part { membership, effective, submitted, name, control } = part;
         let shared = self.shared.clone();
         let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS);
@@ -94,6 +100,7 @@ impl Node {
             name,
             started: shared.about.started,
             effective,
+            administration,
             control,
             window: Box::new(move || replay_window(&definitions.interfaces)),
         };

@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
 
+use crate::background::Sharing;
 use crate::background::store::{Reader, Store, StoreError};
 use crate::background::webhook::{self, Settings};
 use crate::broker::definitions::Definitions;
@@ -141,9 +142,17 @@ pub fn run(
         effective: membership.as_ref().map(|part| part.effective.clone()),
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
-    node.start(store, reader, inboxes, &told)?;
-    if let Some(part) = membership {
-        node.join(part, &told)?;
+    let (sharing, administration) = match &membership {
+        Some(_) => {
+            let mailboxes = node.shared.interfaces.broker.mailboxes.clone();
+            let (sharing, administration) = Sharing::with(mailboxes);
+            (sharing, Some(administration))
+        }
+        None => (Sharing::alone(), None),
+    };
+    node.start(store, reader, (inboxes, sharing), &told)?;
+    if let Some((part, administration)) = membership.zip(administration) {
+        node.join(part, administration, &told)?;
     }
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {

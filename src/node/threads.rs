@@ -11,7 +11,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::Event;
 use crate::background::store::{Reader, Store};
 use crate::background::webhook::Settings;
-use crate::background::{self, Incoming, News, Writer};
+use crate::background::{self, Incoming, News, Sharing, Writer};
 use crate::interface::authenticators::{Authenticators, Trust};
 use crate::interface::m2::documents;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail};
@@ -56,7 +56,7 @@ impl Node {
         &self,
         store: Store,
         reader: Reader,
-        inboxes: Inboxes,
+        (inboxes, sharing): (Inboxes, Sharing),
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let incoming = Incoming {
@@ -64,6 +64,7 @@ impl Node {
             records: inboxes.history,
             writes: inboxes.documents,
             loads: inboxes.loads,
+            sharing,
         };
         self.start_writer(store, incoming, told)?;
         let mailboxes = self.shared.interfaces.broker.mailboxes.clone();

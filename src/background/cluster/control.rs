@@ -20,8 +20,9 @@ use super::protocol::{Connect, Info};
 use crate::cluster::name::{Prefix, Stream};
 use crate::config::{Config, Storage};
 use crate::limits::{
-    NATS_CALL_MS, NATS_CONNECT_MS, NATS_CONTROL_COMMANDS_MAX, NATS_CONTROL_MESSAGES_MAX,
-    REGISTER_BYTES_MAX, REGISTER_ENTRY_BYTES_MAX, REGISTER_MARKER_MS,
+    ADMIN_BUCKET_BYTES_MAX, ADMIN_ENTRY_BYTES_MAX, NATS_CALL_MS, NATS_CONNECT_MS,
+    NATS_CONTROL_COMMANDS_MAX, NATS_CONTROL_MESSAGES_MAX, REGISTER_BYTES_MAX,
+    REGISTER_ENTRY_BYTES_MAX, REGISTER_MARKER_MS,
 };
 
 /// What the streams of a cluster are to be, and how the node connects to their servers.
@@ -224,26 +225,46 @@ impl Control {
     /// # Errors
     /// If NATS does not answer or refuses.
     pub async fn register(&self) -> Result<kv::Store, ControlError> {
-        if let Some(register) = self.existing_register().await? {
-            return Ok(register);
-        }
-        let bucket = self.settings.prefix.register();
-        let config = kv::Config {
-            bucket: bucket.clone(),
+        self.bucket(kv::Config {
+            bucket: self.settings.prefix.register(),
             description: "nodes of a cluster of Fanfare".to_owned(),
             max_value_size: REGISTER_ENTRY_BYTES_MAX,
             max_bytes: REGISTER_BYTES_MAX,
-            history: 1,
-            storage: stream::StorageType::File,
-            num_replicas: self.settings.replicas,
             limit_markers: Some(Duration::from_millis(REGISTER_MARKER_MS)),
             ..kv::Config::default()
-        };
+        })
+        .await
+    }
+
+    /// Returns the bucket that has what administrators set for all nodes, and creates it if it is
+    /// missing.
+    ///
+    /// # Errors
+    /// If NATS does not answer or refuses.
+    pub async fn administration(&self) -> Result<kv::Store, ControlError> {
+        self.bucket(kv::Config {
+            bucket: self.settings.prefix.administration(),
+            description: "what administrators set for all nodes of a cluster of Fanfare".to_owned(),
+            max_value_size: i32::try_from(ADMIN_ENTRY_BYTES_MAX).unwrap_or(i32::MAX),
+            max_bytes: ADMIN_BUCKET_BYTES_MAX,
+            ..kv::Config::default()
+        })
+        .await
+    }
+
+    /// Returns a bucket that outlives the streams, and creates it if it is missing.
+    async fn bucket(&self, config: kv::Config) -> Result<kv::Store, ControlError> {
+        let bucket = config.bucket.clone();
+        if let Some(found) = self.existing_bucket(&bucket).await? {
+            return Ok(found);
+        }
+        let (storage, num_replicas) = (stream::StorageType::File, self.settings.replicas);
+        let config = kv::Config { history: 1, storage, num_replicas, ..config };
         // Another node may create it at the same time, with the same configuration or another.
         let created = self.context.create_key_value(config).await;
-        let register = self.existing_register().await?;
+        let found = self.existing_bucket(&bucket).await?;
         let what = format!("create the bucket {bucket}");
-        register.ok_or_else(|| match created {
+        found.ok_or_else(|| match created {
             Ok(_) => ControlError::Silent { what },
             Err(error) => ControlError::Refused { what, problem: deepest(&error), advice: "" },
         })
@@ -254,11 +275,18 @@ impl Control {
     /// # Errors
     /// If NATS does not answer or refuses.
     pub async fn existing_register(&self) -> Result<Option<kv::Store>, ControlError> {
-        let bucket = self.settings.prefix.register();
+        self.existing_bucket(&self.settings.prefix.register()).await
+    }
+
+    /// Returns the bucket of this name; `None` if no node has created it.
+    ///
+    /// # Errors
+    /// If NATS does not answer or refuses.
+    pub async fn existing_bucket(&self, bucket: &str) -> Result<Option<kv::Store>, ControlError> {
         if self.info(&format!("KV_{bucket}")).await?.is_none() {
             return Ok(None);
         }
-        let store = self.context.get_key_value(&bucket).await;
+        let store = self.context.get_key_value(bucket).await;
         store.map(Some).map_err(|error| ControlError::Refused {
             what: format!("open the bucket {bucket}"),
             problem: deepest(&error),

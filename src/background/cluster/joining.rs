@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::administration::{self, Peers, Post};
 use super::control::{self, Control};
 use super::register::{self, Candidate, JoinError, Joined, NotJoined, Outcome};
 use super::seat::{Ask, News, Seat};
 use super::settings::Settings;
+use crate::background::Administering;
+use crate::background::admin::refuse;
 use crate::cluster::name::{Incarnation, NodeName, Stream};
 use crate::cluster::wire::Origin;
 use crate::config::Effective;
 use crate::limits::{REGISTER_LOOK_MS, REGISTER_REFUSED_MS, REGISTER_RETRY_MS};
+use crate::mailbox::StoreRefusal;
 use crate::message::Millis;
 
 /// A node that is to be part of a cluster.
@@ -30,6 +34,9 @@ pub struct Member {
     /// Returns the longest time for which clients may ask for what they have missed, by the
     /// configuration and by the definitions of channels.
     pub window: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// The way to the writer, which stores what administrators set. The task that follows the
+    /// cluster's bucket holds the lock.
+    pub administration: Administering,
 }
 
 /// What an attempt to join has come to.
@@ -102,20 +109,36 @@ impl Member {
         place: Place,
         mut asks: mpsc::Receiver<Ask>,
         news: mpsc::Sender<News>,
+        peers: Peers,
     ) {
         let Place { origin, joined, control } = place;
+        let (over, is_over) = oneshot::channel();
+        let (all, has_all) = oneshot::channel();
+        let (cluster, node) = (joined.cluster.as_str().into(), origin.node.clone());
+        let post = Post { control: control.clone(), cluster, node, peers };
+        let administration = self.administration.clone();
+        let following = tokio::spawn(async move {
+            administration::run(&mut *administration.lock().await, &post, all, is_over).await;
+        });
         let (order, claims) = joined.anchors;
         for (stream, anchor) in [(Stream::Order, order), (Stream::Claims, claims)] {
             if let Some(anchor) = anchor {
                 let _ = news.send(News::Remembered(stream, anchor)).await;
             }
         }
-        let _ = news.send(News::Joined(Ok(()))).await;
+        // Before, the node would serve without what administrators have set.
+        let has_all = tokio::select! {
+            has_all = has_all => has_all.is_ok(),
+            () = until_over(&mut asks) => false,
+        };
+        if has_all {
+            let _ = news.send(News::Joined(Ok(()))).await;
+        }
         let mut revision = joined.revision;
         let mut look = interval(Duration::from_millis(REGISTER_LOOK_MS));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trouble = String::new();
-        loop {
+        while has_all {
             let done = tokio::select! {
                 _ = look.tick() => self.look(&control, &joined, &origin, &mut revision).await,
                 ask = asks.recv() => match ask {
@@ -136,9 +159,21 @@ impl Member {
             trouble = text;
         }
         drop(news);
+        drop(over);
+        if let Err(error) = following.await {
+            tracing::error!(%error, "what administrators set for all nodes is not followed");
+        }
         let leaving = joined.register.remove(&origin.node, revision);
         if timeout(Duration::from_millis(REGISTER_RETRY_MS), leaving).await.is_err() {
             tracing::warn!("the node could not be taken out of the register of the cluster");
+        }
+    }
+
+    /// Refuses changes of administrators, because the node has no place in the cluster.
+    pub(super) fn refuse_wishes(&self) {
+        let Ok(mut administration) = self.administration.try_lock() else { return };
+        while let Ok(wish) = administration.wishes.try_recv() {
+            refuse(&administration.mailboxes, wish, StoreRefusal::Unavailable);
         }
     }
 
@@ -167,4 +202,9 @@ impl Member {
         }
         Ok(())
     }
+}
+
+/// Waits until the thread of the cluster ends, or the node must register again.
+async fn until_over(asks: &mut mpsc::Receiver<Ask>) {
+    while !matches!(asks.recv().await, Some(Ask::Again) | None) {}
 }

@@ -18,6 +18,7 @@
 //! and the line nothing: the caller keeps what it knows of its subscriptions, and tells a new
 //! connection of them.
 
+mod administration;
 pub mod beats;
 mod client;
 pub mod control;

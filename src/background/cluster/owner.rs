@@ -246,8 +246,21 @@ impl<'l, L: Landing> Owner<'l, L> {
         if self.measured + BEAT_MS <= at {
             self.measured = at;
             self.landing.measured(self.cluster.vitals(at));
+            self.tell_peers();
         }
         is_left
+    }
+
+    /// Tells the register which other nodes are heard, if that has changed.
+    fn tell_peers(&self) {
+        let Some(seat) = &self.seat else { return };
+        seat.peers.send_if_modified(|peers| {
+            let is_same = self.cluster.peers().eq(peers.iter());
+            if !is_same {
+                *peers = self.cluster.peers().cloned().collect();
+            }
+            !is_same
+        });
     }
 
     fn tick(&mut self, now: Millis) {

@@ -1,9 +1,9 @@
 //! The way between the thread of the cluster and the register of its nodes.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::cluster::health::Obstacle;
-use crate::cluster::name::Stream;
+use crate::cluster::name::{NodeName, Stream};
 use crate::cluster::wire::Anchor;
 
 /// The thread's end of the way.
@@ -14,6 +14,8 @@ pub struct Seat {
     pub asks: mpsc::Sender<Ask>,
     /// What the register tells. The thread ends if the other end is gone.
     pub news: mpsc::Receiver<News>,
+    /// Where the thread says which other nodes it hears.
+    pub peers: watch::Sender<Vec<NodeName>>,
 }
 
 /// A request to the register.

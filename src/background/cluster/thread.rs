@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::unix::pipe;
 use tokio::runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::client::Client;
@@ -49,9 +49,10 @@ pub fn serve<L: Landing>(
             landing.begin_again();
             let (asks, asked) = mpsc::channel(SEAT_ASKS_MAX);
             let (news, told) = mpsc::channel(SEAT_NEWS_MAX);
-            let seat = Seat { asks, news: told };
+            let (peers, heard) = watch::channel(Vec::new());
+            let seat = Seat { asks, news: told, peers };
             let settings = member.settings(&place, seat);
-            let staying = tokio::spawn(member.clone().stay(place, asked, news));
+            let staying = tokio::spawn(member.clone().stay(place, asked, news, heard));
             serve_once(settings, &mut landing, bell, counters).await?;
             // It ends soon after the owner, unless NATS does not answer.
             let leaving = Duration::from_millis(REGISTER_RETRY_MS);
@@ -81,6 +82,7 @@ async fn wait<L: Landing>(member: &Arc<Member>, landing: &mut L) -> Option<Place
         while let Some(departing) = landing.departing() {
             landing.settled(departing.token, Published::Refused(Refusal::Unavailable));
         }
+        member.refuse_wishes();
         if patience <= landing.now().monotonic() {
             refused.extend(landing.noted());
             refused.retain(|channel| match landing.needed(channel) {

@@ -1,6 +1,6 @@
 //! Channel definitions in the store.
 
-use rusqlite::{Row, ffi, params};
+use rusqlite::{Connection, Row, ToSql, ffi, params};
 use uuid::Uuid;
 
 use super::fault::{senseless, unknown};
@@ -18,14 +18,7 @@ impl Store {
     ///
     /// `Corrupt` if a row makes no sense; the database's own failures.
     pub fn channels(&self) -> Result<Vec<ChannelDefinition>, StoreError> {
-        let query =
-            "SELECT id, pattern, description, webhook_urls, enabled, created_at, updated_at,
-                     ephemeral, presence, slow_consumer, replay_seconds, rate_limit, ordering
-                     FROM channels ORDER BY created_at, id";
-        let read = || -> rusqlite::Result<Vec<_>> {
-            self.connection.prepare_cached(query)?.query_map([], definition)?.collect()
-        };
-        read().map_err(|fault| self.failed(fault))
+        self.read(all)
     }
 
     /// Inserts a new channel definition.
@@ -35,31 +28,13 @@ impl Store {
     /// `Duplicate` if the pattern is taken, `Full` at [`DEFINITIONS_MAX`]; the database's own
     /// failures.
     pub fn insert_channel(&self, channel: &ChannelDefinition) -> Result<(), StoreError> {
-        let row = params![
-            channel.id.to_string(),
-            channel.pattern,
-            channel.description,
-            webhooks_text(channel),
-            channel.enabled,
-            integer(channel.created_at),
-            integer(channel.updated_at),
-            channel.options.ephemeral,
-            channel.options.presence.name(),
-            channel.options.slow_consumer.name(),
-            channel.options.retain.seconds(),
-            channel.options.rate_limit,
-            channel.options.order.name(),
-            DEFINITIONS_MAX.cast_signed(),
-        ];
         // One statement counts and inserts, so that no other insert comes in between.
-        let insert = "INSERT INTO channels
-                      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
-                      WHERE (SELECT count(*) FROM channels) < ?14";
-        let inserted = self.execute(insert, row).map_err(|fault| self.refused(fault, channel))?;
-        if inserted == 0 {
-            return Err(StoreError::Full { channels_max: DEFINITIONS_MAX });
+        let most = DEFINITIONS_MAX.cast_signed();
+        let inserted = self.noted(write(&self.connection, "INSERT INTO", channel, most));
+        match inserted.map_err(|fault| self.refused(fault, channel))? {
+            0 => Err(StoreError::Full { channels_max: DEFINITIONS_MAX }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Replaces the definition with this id, except for its id and creation time. Returns false if
@@ -102,12 +77,58 @@ impl Store {
     }
 
     fn refused(&self, fault: rusqlite::Error, channel: &ChannelDefinition) -> StoreError {
-        let code = fault.sqlite_error().map(|error| error.extended_code);
-        if code == Some(ffi::SQLITE_CONSTRAINT_UNIQUE) {
+        if is_duplicate(&fault) {
             return StoreError::Duplicate { pattern: channel.pattern.clone() };
         }
         self.failed(fault)
     }
+}
+
+/// Returns all definitions, the oldest first.
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<ChannelDefinition>> {
+    let query = "SELECT id, pattern, description, webhook_urls, enabled, created_at, updated_at,
+                 ephemeral, presence, slow_consumer, replay_seconds, rate_limit, ordering
+                 FROM channels ORDER BY created_at, id";
+    connection.prepare_cached(query)?.query_map([], definition)?.collect()
+}
+
+/// Puts a definition in the place of others with its id or its pattern.
+pub(super) fn put(connection: &Connection, channel: &ChannelDefinition) -> rusqlite::Result<()> {
+    write(connection, "INSERT OR REPLACE INTO", channel, i64::MAX).map(drop)
+}
+
+/// Inserts a definition if there are fewer than `most`. Returns how many were inserted.
+fn write(
+    connection: &Connection,
+    verb: &str,
+    channel: &ChannelDefinition,
+    most: impl ToSql,
+) -> rusqlite::Result<usize> {
+    let insert = format!(
+        "{verb} channels SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+         WHERE (SELECT count(*) FROM channels) < ?14"
+    );
+    connection.prepare_cached(&insert)?.execute(params![
+        channel.id.to_string(),
+        channel.pattern,
+        channel.description,
+        webhooks_text(channel),
+        channel.enabled,
+        integer(channel.created_at),
+        integer(channel.updated_at),
+        channel.options.ephemeral,
+        channel.options.presence.name(),
+        channel.options.slow_consumer.name(),
+        channel.options.retain.seconds(),
+        channel.options.rate_limit,
+        channel.options.order.name(),
+        most,
+    ])
+}
+
+fn is_duplicate(fault: &rusqlite::Error) -> bool {
+    let code = fault.sqlite_error().map(|error| error.extended_code);
+    code == Some(ffi::SQLITE_CONSTRAINT_UNIQUE)
 }
 
 fn definition(row: &Row<'_>) -> rusqlite::Result<ChannelDefinition> {

@@ -184,7 +184,7 @@ pub(super) fn retention(connection: &Connection) -> rusqlite::Result<Option<u32>
     connection.prepare_cached(query)?.query_row([], |row| row.get(0))
 }
 
-fn set_retention(connection: &Connection, days: Option<u32>) -> rusqlite::Result<()> {
+pub(super) fn set_retention(connection: &Connection, days: Option<u32>) -> rusqlite::Result<()> {
     let update = "UPDATE history_settings SET retention_days = ?1";
     connection.prepare_cached(update)?.execute([days])?;
     Ok(())

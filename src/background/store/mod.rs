@@ -17,6 +17,7 @@ mod policies;
 mod reader;
 mod schema;
 mod segments;
+mod shared;
 mod sqlite;
 mod time;
 
@@ -30,6 +31,7 @@ use crate::message::MessageId;
 
 pub use documents::Written;
 pub use reader::Reader;
+pub use shared::{Followed, Following};
 pub use sqlite::Store;
 
 /// Why the store refused or failed.

@@ -1,6 +1,6 @@
 //! Policies in the store.
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::fault::{senseless, unknown};
 use super::{Store, StoreError};
@@ -13,17 +13,7 @@ impl Store {
     ///
     /// `Corrupt` if a row makes no sense; the database's own failures.
     pub fn permissions(&self) -> Result<Permissions, StoreError> {
-        let query = "SELECT name, command, roles, using_expression, check_expression
-                     FROM policies WHERE action = ?1 ORDER BY name";
-        self.read(|connection| {
-            let mut permissions = Permissions::default();
-            for action in Action::ALL {
-                let mut statement = connection.prepare_cached(query)?;
-                let policies = statement.query_map([action.name()], policy)?;
-                *permissions.side_mut(action) = policies.collect::<rusqlite::Result<_>>()?;
-            }
-            Ok(permissions)
-        })
+        self.read(all)
     }
 
     /// Replaces all policies, or none of them. Names are unique for each action.
@@ -32,27 +22,43 @@ impl Store {
     ///
     /// The database's own failures.
     pub fn replace_permissions(&self, permissions: &Permissions) -> Result<(), StoreError> {
-        let insert = "INSERT INTO policies
-                      (action, name, command, roles, using_expression, check_expression)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.transact(|connection| {
-            connection.execute("DELETE FROM policies", [])?;
-            for action in Action::ALL {
-                for policy in permissions.side(action) {
-                    let roles = serde_json::to_string(&policy.roles).expect("strings serialize");
-                    connection.prepare_cached(insert)?.execute(params![
-                        action.name(),
-                        policy.name,
-                        policy.command.name(),
-                        roles,
-                        policy.using,
-                        policy.with_check,
-                    ])?;
-                }
-            }
-            Ok(())
-        })
+        self.transact(|connection| replace(connection, permissions))
     }
+}
+
+/// Returns all policies, by name.
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Permissions> {
+    let query = "SELECT name, command, roles, using_expression, check_expression
+                 FROM policies WHERE action = ?1 ORDER BY name";
+    let mut permissions = Permissions::default();
+    for action in Action::ALL {
+        let mut statement = connection.prepare_cached(query)?;
+        let policies = statement.query_map([action.name()], policy)?;
+        *permissions.side_mut(action) = policies.collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(permissions)
+}
+
+/// Replaces all policies.
+pub(super) fn replace(connection: &Connection, permissions: &Permissions) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO policies
+                  (action, name, command, roles, using_expression, check_expression)
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    connection.execute("DELETE FROM policies", [])?;
+    for action in Action::ALL {
+        for policy in permissions.side(action) {
+            let roles = serde_json::to_string(&policy.roles).expect("strings serialize");
+            connection.prepare_cached(insert)?.execute(params![
+                action.name(),
+                policy.name,
+                policy.command.name(),
+                roles,
+                policy.using,
+                policy.with_check,
+            ])?;
+        }
+    }
+    Ok(())
 }
 
 fn policy(row: &Row<'_>) -> rusqlite::Result<Policy> {
@@ -70,7 +76,6 @@ fn policy(row: &Row<'_>) -> rusqlite::Result<Policy> {
 mod tests {
     use std::path::PathBuf;
 
-    use rusqlite::Connection;
     use tempfile::TempDir;
 
     use super::*;

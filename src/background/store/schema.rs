@@ -9,13 +9,14 @@ use super::fault::failed;
 
 /// The steps from each schema version to the next, the first of them from an empty file. Steps that
 /// were released never change.
-pub(super) const SCHEMA: [&str; 6] = [
+pub(super) const SCHEMA: [&str; 7] = [
     include_str!("schema/1_channels.sql"),
     include_str!("schema/2_options.sql"),
     include_str!("schema/3_history.sql"),
     include_str!("schema/4_policies.sql"),
     include_str!("schema/5_documents.sql"),
     include_str!("schema/6_order.sql"),
+    include_str!("schema/7_cluster.sql"),
 ];
 /// The schema that this release writes, kept in the file's `user_version`.
 pub(super) const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;

@@ -158,6 +158,11 @@ impl Store {
         row: impl rusqlite::Params,
     ) -> rusqlite::Result<usize> {
         let written = self.connection.prepare_cached(statement)?.execute(row);
+        self.noted(written)
+    }
+
+    /// Records whether a write failed otherwise than by a caller's mistake.
+    pub(super) fn noted<T>(&self, written: rusqlite::Result<T>) -> rusqlite::Result<T> {
         let violates = |fault: &rusqlite::Error| {
             fault.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
         };

@@ -119,6 +119,21 @@ impl ApiError {
             .advise("Try again after a second")
     }
 
+    /// 503 with `Retry-After`: the cluster can take no change. Nothing was changed.
+    pub fn change_unavailable() -> Self {
+        let message = "The cluster cannot take changes at the moment; nothing was changed";
+        Self::new(503, "BACKPLANE_UNAVAILABLE", message)
+            .retry()
+            .advise("Try again after a second; /api/health says what is wrong")
+    }
+
+    /// 503: the cluster did not answer in time, so that it is not known whether it has the change.
+    pub fn change_unknown() -> Self {
+        let message = "The cluster did not answer in time, and may have taken the change";
+        Self::new(503, "BACKPLANE_UNKNOWN", message)
+            .advise("Look whether the change was made before you make it again")
+    }
+
     /// 503: nodes of a cluster share no documents, so that none is served.
     pub fn cluster_unsupported() -> Self {
         let message = "This release shares no documents between the nodes of a cluster";
@@ -265,6 +280,8 @@ impl From<StoreRefusal> for ApiError {
             StoreRefusal::TooSlow => Self::too_slow(),
             StoreRefusal::Busy => Self::overloaded(),
             StoreRefusal::Failed => Self::store_failed(),
+            StoreRefusal::Unavailable => Self::change_unavailable(),
+            StoreRefusal::Unknown => Self::change_unknown(),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Reply {
     /// The value of `forge-proxy-error`, which names what is wrong with the headers of a Forge
     /// call.
     pub proxy_error: Option<&'static str>,
+    /// The value of `Fanfare-Unconfirmed`: the nodes of a cluster that have not confirmed a change.
+    pub unconfirmed: Option<String>,
     /// What a 401 says about the bearer token; `None` if the request alone decides.
     pub challenge: Option<Challenge>,
 }
@@ -32,7 +34,20 @@ impl Reply {
 
     /// Creates a reply with a body that is JSON already, or empty.
     pub(in crate::interface) fn of(status: u16, body: String) -> Self {
-        Self { status, body, retry_after_s: None, allow: None, proxy_error: None, challenge: None }
+        Self {
+            status,
+            body,
+            retry_after_s: None,
+            allow: None,
+            proxy_error: None,
+            unconfirmed: None,
+            challenge: None,
+        }
+    }
+
+    /// Names the nodes of a cluster that have not confirmed in time that a change is in force there.
+    pub(in crate::interface) fn unconfirmed_by(self, nodes: &[Box<str>]) -> Self {
+        Self { unconfirmed: (!nodes.is_empty()).then(|| nodes.join(", ")), ..self }
     }
 }
 
@@ -54,6 +69,9 @@ impl From<Reply> for Response {
         }
         if let Some(code) = reply.proxy_error {
             response = response.header("forge-proxy-error", code);
+        }
+        if let Some(nodes) = reply.unconfirmed {
+            response = response.header("Fanfare-Unconfirmed", nodes);
         }
         if let Some(challenge) = reply.challenge {
             response = response.header("WWW-Authenticate", challenge.value());

@@ -1,5 +1,6 @@
 //! Several nodes that share their channels through real NATS servers.
 
+mod administration;
 mod audience;
 mod clients;
 mod definitions;

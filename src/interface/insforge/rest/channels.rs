@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::interface::http::HttpContext;
 use crate::interface::rest::{ApiError, Reply};
-use crate::mailbox::{StoreChange, Wish};
+use crate::mailbox::{Changed, StoreChange, Wish};
 use crate::message::{Change, ChannelChange, ChannelDefinition};
 pub(super) use body::NewChannel;
 use body::check_webhooks;
@@ -53,5 +53,7 @@ async fn store(
     render: impl FnOnce(&ChannelDefinition) -> Reply,
 ) -> Result<Reply, ApiError> {
     let changed = http.wish(|ticket| Wish::Change(ticket, change)).await?;
-    changed.map(|definition| render(&definition)).map_err(ApiError::from)
+    changed
+        .map(|Changed { now, unconfirmed }| render(&now).unconfirmed_by(&unconfirmed))
+        .map_err(ApiError::from)
 }

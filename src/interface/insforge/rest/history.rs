@@ -12,7 +12,7 @@ use crate::interface::http::HttpContext;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};
 use crate::limits::{HISTORY_PAGE_MESSAGES_MAX, RETENTION_DAYS_MAX};
-use crate::mailbox::{Query as StoreQuery, StoreRefusal, StoreResult, Wish};
+use crate::mailbox::{Changed, Query as StoreQuery, StoreRefusal, StoreResult, Wish};
 use crate::message::{
     ChannelDefinition, MessageQuery, Millis, Stats, StatsQuery, StoredMessage, iso_millis,
 };
@@ -102,8 +102,8 @@ pub(super) async fn config(http: &HttpContext<'_>) -> Result<Reply, ApiError> {
 pub(super) async fn set_config(http: &HttpContext<'_>, body: &[u8]) -> Result<Reply, ApiError> {
     let days = parse_retention(body)?;
     let set = http.wish(|ticket| Wish::SetRetention(ticket, days)).await?;
-    answered(http, set)?;
-    Ok(Reply::config_updated())
+    let Changed { unconfirmed, .. } = answered(http, set)?;
+    Ok(Reply::config_updated().unconfirmed_by(&unconfirmed))
 }
 
 /// Returns whether the query names a definition that does not exist (any more). The messages of a

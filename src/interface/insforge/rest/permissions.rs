@@ -11,7 +11,7 @@ use crate::interface::rest::{ApiError, Reply};
 use crate::limits::{
     POLICIES_MAX, POLICY_EXPRESSION_BYTES_MAX, POLICY_NAME_BYTES_MAX, POLICY_ROLES_MAX,
 };
-use crate::mailbox::Wish;
+use crate::mailbox::{Changed, Wish};
 use crate::message::{Action, Permissions, Policy, PolicyCommand};
 
 /// Parses the body of `PUT /api/realtime/permissions`. A side that is left out has no policies. The
@@ -36,7 +36,9 @@ pub(super) async fn set(
     permissions: Permissions,
 ) -> Result<Reply, ApiError> {
     let permitted = http.wish(|ticket| Wish::Permit(ticket, permissions)).await?;
-    permitted.map(|now| Reply::permissions(&now)).map_err(ApiError::from)
+    permitted
+        .map(|Changed { now, unconfirmed }| Reply::permissions(&now).unconfirmed_by(&unconfirmed))
+        .map_err(ApiError::from)
 }
 
 impl Reply {

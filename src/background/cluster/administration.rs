@@ -1,0 +1,278 @@
+//! What administrators set for all nodes: a task that follows the cluster's bucket of it, and puts
+//! changes there.
+//!
+//! A change is planned against what the writer's store has followed, at one revision of the bucket,
+//! and put only if the bucket is still there. So all nodes make the same changes in one order, and
+//! a definition whose pattern is taken, on whatever node, is refused. The node that put it waits
+//! until it has followed the change itself, and until the other nodes say that they have, for a
+//! while: the answer names those that did not.
+
+mod confirming;
+mod follower;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::PublishErrorKind;
+use futures_util::StreamExt as _;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{interval, sleep, sleep_until};
+
+use super::control::Control;
+use crate::background::admin::sharing::{Administration, Call, Plan};
+use crate::background::admin::{answer, refuse};
+use crate::cluster::admin::Entry;
+use crate::cluster::name::NodeName;
+use crate::limits::{
+    ADMIN_ATTEMPTS_MAX, ADMIN_ENTRY_BYTES_MAX, ADMIN_WAITING_MAX, REGISTER_LOOK_MS,
+    REGISTER_RETRY_MS,
+};
+use crate::mailbox::{StoreRefusal, Wish};
+use confirming::{Confirming, Word};
+use follower::{Follower, Lost, Next};
+
+/// The other nodes that are heard.
+pub(super) type Peers = watch::Receiver<Vec<NodeName>>;
+
+/// What the task needs to know of the node's place in the cluster.
+pub(super) struct Post {
+    pub(super) control: Control,
+    /// The id of the cluster.
+    pub(super) cluster: Arc<str>,
+    pub(super) node: NodeName,
+    pub(super) peers: Peers,
+}
+
+/// Follows and changes what all nodes share until `over` is told or dropped. `followed` is told
+/// when the store has all of it for the first time.
+pub(super) async fn run(
+    administration: &mut Administration,
+    post: &Post,
+    followed: oneshot::Sender<()>,
+    mut over: oneshot::Receiver<()>,
+) {
+    let mut followed = Some(followed);
+    loop {
+        let round = Round::begin(administration, post);
+        let ended = tokio::select! {
+            round = round => round,
+            _ = &mut over => return,
+        };
+        let lost = match ended {
+            Ok(round) => {
+                if let Some(followed) = followed.take() {
+                    let _ = followed.send(());
+                }
+                match round.serve(&mut over).await {
+                    Some(lost) => lost,
+                    None => return,
+                }
+            }
+            Err(lost) => lost,
+        };
+        tracing::warn!("what administrators set for all nodes cannot be followed: {lost}");
+        let pause = sleep(Duration::from_millis(REGISTER_RETRY_MS));
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                _ = &mut over => return,
+                Some(wish) = administration.wishes.recv() => {
+                    refuse(&administration.mailboxes, wish, StoreRefusal::Unavailable);
+                }
+            }
+        }
+    }
+}
+
+/// Serves as long as the bucket can be followed.
+struct Round<'a> {
+    administration: &'a mut Administration,
+    post: &'a Post,
+    follower: Follower,
+    confirming: Confirming,
+    words: async_nats::Subscriber,
+}
+
+impl<'a> Round<'a> {
+    async fn begin(administration: &'a mut Administration, post: &'a Post) -> Result<Self, Lost> {
+        let subject = post.control.settings().prefix.followed();
+        let words = post.control.client().subscribe(subject).await;
+        let words = words.map_err(|error| Lost::Bucket(error.to_string()))?;
+        let follower = Follower::begin(administration, post).await?;
+        let round =
+            Self { administration, post, follower, confirming: Confirming::of(&post.node), words };
+        tell(round.post, &round.follower).await;
+        Ok(round)
+    }
+
+    /// Returns why the bucket cannot be followed any more; `None` if the node ends.
+    async fn serve(mut self, over: &mut oneshot::Receiver<()>) -> Option<Lost> {
+        let mut look = interval(Duration::from_millis(REGISTER_LOOK_MS));
+        loop {
+            let due = self.confirming.due();
+            let done = tokio::select! {
+                biased;
+                _ = &mut *over => {
+                    self.give_up();
+                    return None;
+                }
+                word = self.words.next() => match word {
+                    Some(message) => self.heard(&message.payload).await,
+                    None => Err(Lost::Bucket("the connection has ended".to_owned())),
+                },
+                next = self.follower.next() => self.follow(next).await,
+                () = sleep_until(due.into()) => self.overdue().await,
+                wish = self.administration.wishes.recv(),
+                    if self.confirming.len() < ADMIN_WAITING_MAX => match wish {
+                    Some(wish) => self.carry_out(wish).await,
+                    None => return None,
+                },
+                _ = look.tick() => self.follower.look(&self.post.control).await,
+            };
+            if let Err(lost) = done {
+                self.give_up();
+                return Some(lost);
+            }
+        }
+    }
+
+    /// Answers those whose changes are made, because nobody will confirm any more.
+    fn give_up(&mut self) {
+        for (wish, entry, unconfirmed) in self.confirming.take_all() {
+            answer(&self.administration.mailboxes, wish, Ok(entry), unconfirmed);
+        }
+    }
+
+    /// Plans and puts a change. The change is made everywhere when this returns, or refused, or the
+    /// administrator was told that it is not known.
+    async fn carry_out(&mut self, wish: Wish) -> Result<(), Lost> {
+        let mut wish = wish;
+        for _ in 0..ADMIN_ATTEMPTS_MAX {
+            let asked = self.administration.ask(|answer| Call::Plan(wish, answer)).await;
+            let (returned, plan) = asked.map_err(Lost::Store)?;
+            wish = returned;
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(refusal) => return self.refused(wish, refusal),
+            };
+            match put(self.post, &plan).await {
+                Ok(revision) => {
+                    let peers = self.post.peers.borrow().clone();
+                    let Plan { planned, .. } = plan;
+                    self.confirming.add(wish, planned.entry, revision, peers);
+                    return Ok(());
+                }
+                Err(Unput::Behind) => {
+                    self.follower.catch_up(self.administration, self.post).await?;
+                }
+                Err(Unput::Refused(refusal)) => return self.refused(wish, refusal),
+            }
+        }
+        self.refused(wish, StoreRefusal::Busy)
+    }
+
+    fn refused(&self, wish: Wish, refusal: StoreRefusal) -> Result<(), Lost> {
+        refuse(&self.administration.mailboxes, wish, refusal);
+        Ok(())
+    }
+
+    /// Has the store take changes, says that they are in force here, and answers what waited for
+    /// that.
+    async fn follow(&mut self, next: Next) -> Result<(), Lost> {
+        self.follower.take(next, self.administration).await?;
+        self.confirming.own(self.follower.revision());
+        tell(self.post, &self.follower).await;
+        self.settle();
+        Ok(())
+    }
+
+    async fn heard(&mut self, payload: &[u8]) -> Result<(), Lost> {
+        match Word::read(payload) {
+            Some(Word::Asked) => tell(self.post, &self.follower).await,
+            Some(Word::Followed(node, revision)) => {
+                self.confirming.confirmed(&node, revision);
+                self.settle();
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Asks nodes that have not confirmed, or goes on without them.
+    async fn overdue(&mut self) -> Result<(), Lost> {
+        if self.confirming.must_ask() {
+            say(self.post, &Word::Asked).await;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        for (wish, entry, unconfirmed) in self.confirming.settled() {
+            answer(&self.administration.mailboxes, wish, Ok(entry), unconfirmed);
+        }
+    }
+}
+
+/// Why a change was not put.
+enum Unput {
+    /// The bucket is further than the store was when the change was planned.
+    Behind,
+    /// It is refused, or not known.
+    Refused(StoreRefusal),
+}
+
+/// Puts a change into the bucket if that is where the change was planned. Returns its revision.
+async fn put(post: &Post, plan: &Plan) -> Result<u64, Unput> {
+    let entry: &Entry = &plan.planned.entry;
+    let bucket = post.control.settings().prefix.administration();
+    let subject = format!("$KV.{bucket}.{}", entry.key().text());
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Expected-Last-Sequence", plan.revision.to_string());
+    let text = if plan.planned.is_deletion {
+        headers.insert("KV-Operation", "DEL");
+        String::new()
+    } else {
+        entry.encode()
+    };
+    if text.len() > ADMIN_ENTRY_BYTES_MAX {
+        let problem = format!("Longer than {ADMIN_ENTRY_BYTES_MAX} bytes");
+        return Err(Unput::Refused(StoreRefusal::Invalid(problem)));
+    }
+    let context = post.control.context();
+    let sent = context.publish_with_headers(subject, headers, text.into()).await;
+    let stored = match sent {
+        Ok(sent) => sent.await,
+        Err(error) => Err(error),
+    };
+    match stored {
+        Ok(stored) => Ok(stored.sequence),
+        Err(error) => Err(match error.kind() {
+            PublishErrorKind::WrongLastSequence => Unput::Behind,
+            PublishErrorKind::StreamNotFound => Unput::Refused(StoreRefusal::Unavailable),
+            PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
+                Unput::Refused(StoreRefusal::Unknown)
+            }
+            _ => {
+                tracing::warn!(%error, "NATS refuses a change of an administrator");
+                Unput::Refused(StoreRefusal::Unavailable)
+            }
+        }),
+    }
+}
+
+/// Says how far this node has followed.
+fn tell(post: &Post, follower: &Follower) -> impl Future<Output = ()> + use<> {
+    say(post, &Word::Followed(post.node.clone(), follower.revision()))
+}
+
+/// Says something to all nodes. Who does not hear it asks later.
+fn say(post: &Post, word: &Word) -> impl Future<Output = ()> + use<> {
+    let subject = post.control.settings().prefix.followed();
+    let (client, text) = (post.control.client().clone(), word.encode());
+    async move {
+        let _ = client.publish(subject, text.into()).await;
+    }
+}

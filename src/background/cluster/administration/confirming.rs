@@ -1,0 +1,166 @@
+//! Changes that are made, until all nodes have confirmed them.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::admin::Entry;
+use crate::cluster::name::NodeName;
+use crate::limits::{ADMIN_ASK_MS, ADMIN_CONFIRM_MS};
+use crate::mailbox::Wish;
+
+/// How long to sleep if nothing waits.
+const IDLE: Duration = Duration::from_secs(3_600);
+
+/// What nodes say to each other of the bucket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    /// The node has followed up to this revision.
+    Followed(NodeName, u64),
+    /// Every node is to say how far it has followed.
+    Asked,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WordText {
+    node: Option<String>,
+    revision: Option<u64>,
+}
+
+impl Word {
+    pub(super) fn encode(&self) -> String {
+        let text = match self {
+            Self::Followed(node, revision) => {
+                WordText { node: Some(node.to_string()), revision: Some(*revision) }
+            }
+            Self::Asked => WordText { node: None, revision: None },
+        };
+        serde_json::to_string(&text).expect("strings and numbers serialize")
+    }
+
+    /// Reads what a node says; `None` if it is not as this release says it.
+    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+        let WordText { node, revision } = serde_json::from_slice(payload).ok()?;
+        match (node, revision) {
+            (Some(node), Some(revision)) => Some(Self::Followed(NodeName::read(&node)?, revision)),
+            (None, None) => Some(Self::Asked),
+            _ => None,
+        }
+    }
+}
+
+/// Changes that wait for nodes.
+pub(super) struct Confirming {
+    own: NodeName,
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    wish: Wish,
+    entry: Entry,
+    revision: u64,
+    /// Whether the change is in force on this node.
+    is_own: bool,
+    /// Other nodes that have not confirmed.
+    missing: Vec<NodeName>,
+    ask_at: Instant,
+    until: Instant,
+}
+
+/// A change that is to be answered, with the nodes that have not confirmed it.
+pub(super) type Settled = (Wish, Entry, Vec<Box<str>>);
+
+impl Confirming {
+    /// Creates an empty list on the node of this name.
+    pub(super) fn of(own: &NodeName) -> Self {
+        Self { own: own.clone(), waiting: Vec::new() }
+    }
+
+    /// Returns the number of changes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Lets a change wait for this node and others.
+    pub(super) fn add(&mut self, wish: Wish, entry: Entry, revision: u64, peers: Vec<NodeName>) {
+        let now = Instant::now();
+        let [ask_at, until] = [ADMIN_ASK_MS, ADMIN_CONFIRM_MS].map(Duration::from_millis);
+        self.waiting.push(Waiting {
+            wish,
+            entry,
+            revision,
+            is_own: false,
+            missing: peers,
+            ask_at: now + ask_at,
+            until: now + until,
+        });
+    }
+
+    /// Notes that this node has followed up to a revision.
+    pub(super) fn own(&mut self, revision: u64) {
+        for one in self.waiting.iter_mut().filter(|one| one.revision <= revision) {
+            one.is_own = true;
+        }
+    }
+
+    /// Notes that another node has.
+    pub(super) fn confirmed(&mut self, node: &NodeName, revision: u64) {
+        for one in self.waiting.iter_mut().filter(|one| one.revision <= revision) {
+            one.missing.retain(|missing| missing != node);
+        }
+    }
+
+    /// Returns when something is due.
+    pub(super) fn due(&self) -> Instant {
+        let dues = self.waiting.iter().map(|one| one.ask_at.min(one.until));
+        dues.min().unwrap_or_else(|| Instant::now() + IDLE)
+    }
+
+    /// Returns whether nodes must be asked now. The next time is as long after this.
+    pub(super) fn must_ask(&mut self) -> bool {
+        let now = Instant::now();
+        let mut must = false;
+        for one in self.waiting.iter_mut().filter(|one| one.ask_at <= now) {
+            one.ask_at = now + Duration::from_millis(ADMIN_ASK_MS);
+            must |= !one.missing.is_empty();
+        }
+        must
+    }
+
+    /// Takes the changes that are confirmed by all nodes, or whose time is over.
+    pub(super) fn settled(&mut self) -> Vec<Settled> {
+        let now = Instant::now();
+        let is_over = |one: &mut Waiting| one.is_own && one.missing.is_empty() || one.until <= now;
+        let Self { own, waiting } = self;
+        waiting.extract_if(.., is_over).map(|one| settle(one, own)).collect()
+    }
+
+    /// Takes all changes.
+    pub(super) fn take_all(&mut self) -> Vec<Settled> {
+        let Self { own, waiting } = self;
+        waiting.drain(..).map(|one| settle(one, own)).collect()
+    }
+}
+
+fn settle(one: Waiting, own: &NodeName) -> Settled {
+    let own = (!one.is_own).then_some(own);
+    let unconfirmed = own.into_iter().chain(&one.missing).map(|node| node.as_str().into());
+    let unconfirmed = unconfirmed.collect();
+    (one.wish, one.entry, unconfirmed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_back() {
+        let node = NodeName::read("n1").unwrap();
+        for word in [Word::Followed(node, 7), Word::Asked] {
+            assert_eq!(Word::read(word.encode().as_bytes()), Some(word));
+        }
+        for other in [&b""[..], b"[]", br#"{"node":"n1"}"#, br#"{"node":"","revision":1}"#] {
+            assert_eq!(Word::read(other), None);
+        }
+    }
+}
