@@ -334,6 +334,26 @@ pub const WORKER_COMMANDS_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Members that a presence snapshot names, and up to which joins and leaves are announced. Beyond
 /// the bound the snapshot is cut and says so; announcements stop, which is counted.
 pub const PRESENCE_MEMBERS_MAX: usize = 256;
+/// Bytes of members in one message between nodes of a cluster. Further members go into further
+/// messages.
+pub const PRESENCE_TOLD_BYTES: usize = 256 * 1024;
+/// Joins and leaves of one channel that wait to be told to the other nodes. At the bound the node
+/// tells the list of its members instead.
+pub const PRESENCE_CHANGES_MAX: usize = 1_024;
+/// Messages of one list of members: four million anonymous members fit. A longer list is not read,
+/// and the node that sent it counts as silent.
+pub const PRESENCE_PARTS_MAX: u32 = 1_024;
+/// How long a subscriber waits for the members on other nodes, in milliseconds. Then its snapshot
+/// says that it is not complete, and the others are announced when their nodes tell them.
+pub const PRESENCE_ANSWER_MS: u64 = 100;
+/// Time until a list that was not told, or not answered, is told or asked for again, in
+/// milliseconds.
+pub const PRESENCE_AGAIN_MS: u64 = 1_000;
+/// How long a late answer with a list of members is taken, in milliseconds.
+pub const PRESENCE_LATE_MS: u64 = 5_000;
+/// How long a node leaves it to the first node by name to tell that another one has ended, in
+/// milliseconds.
+pub const PRESENCE_YIELD_MS: u64 = 500;
 
 /// Verified tokens in each cache of a thread. At the bound the oldest is forgotten.
 pub const TOKEN_CACHE_MAX: usize = 65_536;

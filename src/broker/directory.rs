@@ -10,6 +10,7 @@ mod attachment;
 mod entry;
 mod holding;
 mod membership;
+mod present;
 mod reorder;
 mod requests;
 mod stream;
@@ -203,7 +204,7 @@ impl Directory {
     /// channel.
     pub fn present(&self, channel: &Channel) -> Option<(Arc<Snapshot>, usize)> {
         let mut shard = self.shard(channel);
-        Some(shard.get_mut(channel)?.view(PresenceMode::Full))
+        Some(shard.get_mut(channel)?.view(PresenceMode::Full, None))
     }
 
     /// Drops expired publications, and channels that have no subscriber and keep nothing. A call

@@ -24,6 +24,7 @@ pub mod received;
 pub mod repeats;
 pub mod resume_log;
 pub mod retain;
+pub mod roster;
 pub mod shedding;
 pub mod slab;
 pub mod stale;

@@ -69,6 +69,44 @@ impl Presence {
         left
     }
 
+    /// Returns whether `id` is a member.
+    pub fn has(&self, id: &MemberId) -> bool {
+        self.place(id).is_some()
+    }
+
+    /// Returns when a member has joined; `None` if `id` is not a member.
+    pub fn joined_at(&self, id: &MemberId) -> Option<Millis> {
+        self.place(id).map(|place| place.member.joined_at)
+    }
+
+    /// Returns all members in order of first joining.
+    pub fn members(&self) -> Vec<Member> {
+        let Some(all) = &self.0 else { return Vec::new() };
+        let mut members = Vec::with_capacity(all.by_id.len());
+        let mut next = all.oldest;
+        while next != NONE {
+            let place = &all.places[next as usize];
+            members.push(place.member.clone());
+            next = place.after;
+        }
+        members
+    }
+
+    /// Notes that a member has joined at this time at the latest.
+    pub fn backdate(&mut self, id: &MemberId, at: Millis) {
+        let Some(all) = &mut self.0 else { return };
+        let Members { by_id, hasher, places, snapshot, .. } = &mut **all;
+        let is_same = |place: &u32| places[*place as usize].member.id == *id;
+        let Some(&place) = by_id.find(hasher.hash_one(id), is_same) else { return };
+        let place = &mut places[place as usize];
+        if at < place.member.joined_at {
+            place.member.joined_at = at;
+            if place.is_named {
+                *snapshot = None;
+            }
+        }
+    }
+
     /// Returns the number of members.
     pub fn count(&self) -> usize {
         self.0.as_ref().map_or(0, |all| all.by_id.len())

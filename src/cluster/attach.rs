@@ -233,6 +233,11 @@ impl<T> Attachments<T> {
         one.is_some_and(|one| one.is_wanted && one.phase != Phase::Releasing)
     }
 
+    /// Returns the name of a channel that the node wants or hears; `None` for another one.
+    pub fn channel(&self, channel: ChannelHash) -> Option<&Channel> {
+        self.channels.get(&channel).map(|one| &one.channel)
+    }
+
     /// Lets the next round begin at once, if this channel waits for it. Returns whether it does.
     pub fn hurry(&mut self, channel: ChannelHash) -> bool {
         let one = self.channels.get(&channel);

@@ -6,9 +6,9 @@ use super::audience::{Question, Total};
 use super::chain::Missing;
 use super::claims::Held;
 use super::health::Obstacle;
-use super::name::{ChannelHash, NodeName, PatternId, Place, Seq, Stream};
+use super::name::{ChannelHash, Incarnation, NodeName, PatternId, Place, Seq, Stream};
 use super::pulse::Side;
-use super::wire::{Anchor, Beat, Claim, Counted, Message, Skip};
+use super::wire::{Anchor, Beat, Claim, Counted, Message, Origin, Skip};
 use crate::message::{Channel, Millis};
 
 /// The moment of an event.
@@ -68,6 +68,8 @@ pub enum Event {
     ChannelRead(ChannelHash, Missing, Vec<Message>, Seq),
     /// What a channel kept up to this place was read, or cannot be read.
     Seeded(Channel, Seq),
+    /// The members that other nodes have on a channel must be asked for.
+    MembersWanted(Channel),
     /// Time has passed.
     Tick,
 }
@@ -101,6 +103,15 @@ pub struct Publish {
     /// How long the nodes may take to count its audience, in milliseconds; `None` if that is not
     /// wanted.
     pub audience: Option<Millis>,
+}
+
+/// The other nodes that claim a channel.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Claimants {
+    /// The nodes.
+    pub nodes: Vec<Origin>,
+    /// Whether no other node has a claim, for certain.
+    pub is_proven: bool,
 }
 
 /// What became of a publication.
@@ -157,8 +168,12 @@ pub enum Action {
     Audience(Total),
     /// Ask a node directly about a publication.
     Ask(Question),
-    /// Read what a channel kept up to this place, and answer with [`Event::Seeded`].
-    Seed(Channel, Seq),
+    /// Ask these nodes for their members of a channel, and answer with [`Event::Seeded`], of this
+    /// place.
+    Seed(Channel, Seq, Claimants),
+    /// All starts of a node but this one have ended, and with them the connections of their
+    /// members.
+    Ended(NodeName, Option<Incarnation>),
     /// The node is attached: what is up to this place is history.
     Attached(Channel, Seq),
     /// The node could not attach in time.

@@ -10,7 +10,10 @@ use super::health::Condition;
 use super::name::Seq;
 use super::vitals::Vitals;
 use super::wire;
-use crate::message::{Behind, Channel, Landed, Now, RepeatKey, WorkerId};
+use crate::message::{
+    Behind, Channel, Heard, Landed, Left, MessageId, NodeLife, Now, Outgoing, RepeatKey, Tidings,
+    WorkerId,
+};
 
 /// A node as the thread of its cluster sees it.
 pub trait Landing {
@@ -62,6 +65,32 @@ pub trait Landing {
     /// more. Returns whether some could not be told yet, so that the thread must call again after a
     /// while.
     fn gap(&mut self, channel: &Channel, worker: Option<(WorkerId, Seq)>) -> bool;
+
+    /// Takes what the node must tell of its members of a channel, if it hears the channel. `id` is
+    /// that from which those of the announcements are made.
+    fn outgoing(&mut self, channel: &Channel, id: MessageId) -> Outgoing;
+
+    /// Returns the list of the node's members of a channel.
+    fn members(&mut self, channel: &Channel, id: MessageId) -> Vec<Tidings>;
+
+    /// Makes the node tell that list, because what it told may be lost.
+    fn tell_list(&mut self, channel: &Channel);
+
+    /// Takes what a node tells of the members of a channel.
+    fn told(&mut self, channel: &Channel, from: &NodeLife, tidings: &Tidings) -> Heard;
+
+    /// Forgets nodes that are not among those that have a channel; `nodes` is `None` if these are
+    /// not known. Sets whether the list of one of them is missing.
+    fn listed(
+        &mut self,
+        channel: &Channel,
+        nodes: Option<&[NodeLife]>,
+        is_partial: bool,
+        id: MessageId,
+    ) -> Heard;
+
+    /// Returns the channels on which starts of a node, but for the one that lives, have members.
+    fn members_of(&mut self, node: &str, living: Option<u64>) -> Vec<Left>;
 
     /// Takes the next publication for the stream.
     fn departing(&mut self) -> Option<Departing>;

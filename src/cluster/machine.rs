@@ -19,7 +19,7 @@ use super::pulse::{Pulse, Side};
 use super::vitals::Vitals;
 use super::wire::{Beat, Message, Origin, VERSIONS};
 use super::witness::Witness;
-use crate::message::Millis;
+use crate::message::{Channel, Millis};
 
 /// One node of a cluster.
 #[derive(Debug)]
@@ -94,6 +94,9 @@ enum Decision {
     Name(Box<Publish>, Doubt),
     /// Whether the stream still has the node's own claims.
     Audit,
+    /// Which nodes are asked for their members of this channel, to which the node attaches at this
+    /// place.
+    Members(Channel, Seq),
 }
 
 /// Whether the mirror has shown, since the line is up and since the mirror's consumer began, that
@@ -210,6 +213,7 @@ impl Cluster {
                 self.attachments.read(channel, missing, placed, oldest);
             }
             Event::Seeded(channel, up_to) => self.attachments.seeded(&channel, up_to, at.now),
+            Event::MembersWanted(channel) => self.ask_members(channel, 0, at.now),
             Event::Tick => self.tick(at),
         }
         self.go_on(at.now);
@@ -263,6 +267,16 @@ impl Cluster {
     /// Returns whether the node wants a channel, whether it hears it already or not.
     pub fn wants(&self, channel: ChannelHash) -> bool {
         self.attachments.wants(channel)
+    }
+
+    /// Returns the name of a channel that the node wants or hears; `None` for another one.
+    pub fn channel(&self, channel: ChannelHash) -> Option<&Channel> {
+        self.attachments.channel(channel)
+    }
+
+    /// Returns whether this node does what one node must do for all.
+    pub fn is_first(&self) -> bool {
+        self.pulse.is_first()
     }
 
     /// Returns the number of the epoch of the stream of publications; 0 if it is not known yet.
@@ -489,7 +503,10 @@ impl Cluster {
                     };
                     Action::Claim(number, channel, listens, expected)
                 }
-                Wish::Seed(channel, up_to) => Action::Seed(channel, up_to),
+                Wish::Seed(channel, up_to) => {
+                    self.ask_members(channel, up_to, now);
+                    continue;
+                }
                 Wish::Attached(channel, from) => Action::Attached(channel, from),
                 Wish::Failed(channel) => Action::Failed(channel),
                 Wish::Detached(channel) => Action::Detached(channel),

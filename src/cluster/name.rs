@@ -246,6 +246,8 @@ pub enum Subject {
     Ask,
     /// Another node's answer about its subscribers, for the publication with this token.
     Count(u64),
+    /// Another node's answer with the members of a channel, for the question with this number.
+    Members(u64),
 }
 
 /// The subjects of one node of a cluster.
@@ -356,6 +358,12 @@ impl Subjects {
         format!("{}.n.{}.{}.c.{token}", self.prefix, self.node, self.incarnation)
     }
 
+    /// Returns the subject for other nodes' answers with the members of a channel, to the question
+    /// with this number.
+    pub fn members(&self, number: u64) -> String {
+        format!("{}.n.{}.{}.m.{number}", self.prefix, self.node, self.incarnation)
+    }
+
     /// Returns the subject of all answers to this node.
     pub fn answers(&self) -> String {
         format!("{}.n.{}.{}.*.*", self.prefix, self.node, self.incarnation)
@@ -405,6 +413,9 @@ impl Subjects {
             }
             ["n", node, life, "c", number] if is_ours(node, life) => {
                 Subject::Count(decimal(number)?)
+            }
+            ["n", node, life, "m", number] if is_ours(node, life) => {
+                Subject::Members(decimal(number)?)
             }
             _ => return None,
         })

@@ -4,6 +4,8 @@
 //! in the body. A message of a later version or of an unknown kind is skipped; unknown headers and
 //! JSON members are ignored. A member may be added within a version only if ignoring it is right.
 
+mod tidings;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -17,6 +19,8 @@ use super::limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, LINE_BYTES_MA
 use super::name::{ChannelHash, Incarnation, NodeName, Seq, decimal, hexadecimal, space_letter};
 use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::message::{Audience, Channel, Content, MessageId, Millis, Sender};
+
+pub use tidings::{AskMembers, Told};
 
 /// The versions of messages that this node reads and writes: the lowest and the highest.
 pub const VERSIONS: (u32, u32) = (1, 1);
@@ -82,6 +86,8 @@ pub enum Skip {
 pub enum Body {
     /// A publication on a channel.
     Publication(Published),
+    /// News of the members of a channel.
+    Tidings(Told),
     /// A node's heartbeat.
     Beat(Beat),
     /// The anchor of the stream.
@@ -205,6 +211,7 @@ impl Body {
     fn kind(&self) -> &'static str {
         match self {
             Self::Publication(_) => "p",
+            Self::Tidings(told) => told.kind(),
             Self::Beat(_) => "h",
             Self::Anchor(_) => "e",
         }
@@ -215,6 +222,7 @@ impl Body {
     pub fn encode(&self) -> Option<Vec<u8>> {
         match self {
             Self::Publication(published) => published.encode(),
+            Self::Tidings(told) => told.encode(None),
             Self::Beat(beat) => serde_json::to_vec(beat).ok(),
             Self::Anchor(Anchor { nonce, number }) => {
                 let text = AnchorText { nonce: format!("{nonce:032x}"), number: *number };
@@ -415,6 +423,9 @@ impl<'a> Head<'a> {
         match self.kind {
             Some("p") => {
                 Published::decode(body, hash).map(Body::Publication).map_err(Skip::Malformed)
+            }
+            Some(kind @ ("j" | "l" | "m" | "g")) => {
+                Told::decode(kind, body, hash).map(Body::Tidings).map_err(Skip::Malformed)
             }
             Some("h") if hash.is_none() => {
                 let beat = serde_json::from_slice(body);

@@ -22,8 +22,8 @@ use crate::cluster::wire;
 use crate::limits::DEFINITIONS_AGAIN_MS;
 use crate::mailbox::{Mailbox, Submitted, WorkerMailboxes};
 use crate::message::{
-    Behind, Channel, ChannelOptions, ChannelOrder, Landed, Millis, Now, Publication, Space, Spread,
-    WorkerId,
+    Behind, Channel, ChannelOptions, ChannelOrder, Heard, Landed, Left, MessageId, Millis,
+    NodeLife, Now, Outgoing, PresenceMode, Publication, Space, Spread, Tidings, WorkerId,
 };
 use crate::metrics::Counters;
 use flights::Flights;
@@ -85,6 +85,12 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
         Arc::new(publication.recoverable(is_recoverable))
     }
 
+    /// Returns the presence mode of a channel; `None` if no definition governs it any more.
+    fn presence_of(&self, channel: &Channel) -> Option<PresenceMode> {
+        let definitions = self.shared.broker.definitions.load();
+        definitions.find(channel.as_str()).map(|definition| definition.options.presence)
+    }
+
     /// Attaches channels that the stream orders since the definitions have changed.
     fn look_at_definitions(&mut self) {
         let all = self.shared.broker.definitions.load();
@@ -139,7 +145,8 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     fn needed(&mut self, channel: &Channel) -> Option<Want> {
         let needs_listener = channel.space() == Space::Topics;
         let is_needed = self.shared.broker.directory.needs(channel);
-        is_needed.then(|| Want { channel: channel.clone(), needs_seed: false, needs_listener })
+        let needs_seed = is_needed && self.shared.broker.directory.shows_presence(channel);
+        is_needed.then(|| Want { channel: channel.clone(), needs_seed, needs_listener })
     }
 
     fn attached(&mut self, channel: &Channel) -> bool {
@@ -186,6 +193,45 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     fn gap(&mut self, channel: &Channel, worker: Option<(WorkerId, Seq)>) -> bool {
         let now = self.clock_ms();
         !self.shared.broker.directory.tell_gap(self.workers(), channel, worker, now)
+    }
+
+    fn outgoing(&mut self, channel: &Channel, id: MessageId) -> Outgoing {
+        let now = (self.clock)().wall;
+        self.shared.broker.directory.outgoing(channel, now, id)
+    }
+
+    fn members(&mut self, channel: &Channel, id: MessageId) -> Vec<Tidings> {
+        let now = (self.clock)().wall;
+        self.shared.broker.directory.list(channel, now, id)
+    }
+
+    fn tell_list(&mut self, channel: &Channel) {
+        self.shared.broker.directory.tell_list(channel);
+    }
+
+    fn told(&mut self, channel: &Channel, from: &NodeLife, tidings: &Tidings) -> Heard {
+        let mode = self.presence_of(channel);
+        let directory = &self.shared.broker.directory;
+        let heard = directory.told(self.workers(), channel, (from, tidings), mode);
+        self.counters.announcements_suppressed.add(heard.suppressed);
+        heard
+    }
+
+    fn listed(
+        &mut self,
+        channel: &Channel,
+        nodes: Option<&[NodeLife]>,
+        is_partial: bool,
+        id: MessageId,
+    ) -> Heard {
+        let mode = self.presence_of(channel);
+        let by = ((self.clock)().wall, id);
+        let directory = &self.shared.broker.directory;
+        directory.listed(self.workers(), channel, (nodes, is_partial), by, mode)
+    }
+
+    fn members_of(&mut self, node: &str, living: Option<u64>) -> Vec<Left> {
+        self.shared.broker.directory.members_of(node, living)
     }
 
     fn departing(&mut self) -> Option<Departing> {

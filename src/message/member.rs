@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Credential, Millis};
+use super::{Credential, Millis, Role};
 
 /// Names a connection to other clients. It is random, and not derived from a secret of the session.
 pub type SocketKey = [u8; 15];
@@ -24,6 +24,23 @@ pub enum MemberId {
 }
 
 impl MemberId {
+    /// Creates the id of a user on another node, of whom presence needs no more than this.
+    pub fn user(id: &str) -> Self {
+        let role = Role::Authenticated;
+        let credential =
+            Credential { id: id.into(), email: None, role, is_user: true, expires_at: None };
+        Self::User(Arc::new(credential))
+    }
+
+    /// Creates the id of a connection from its socket id; `None` if no socket id is written like
+    /// that.
+    pub fn connection(socket_id: &str) -> Option<Self> {
+        let mut key = SocketKey::default();
+        let length = (socket_id.len() == SOCKET_ID_BYTES)
+            .then(|| URL_SAFE_NO_PAD.decode_slice(socket_id, &mut key).ok())??;
+        (length == key.len()).then_some(Self::Connection(key))
+    }
+
     /// Returns whether the member is a signed-in user, and not an anonymous connection.
     pub fn is_user(&self) -> bool {
         matches!(self, Self::User(_))
@@ -79,7 +96,6 @@ pub struct Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Role;
 
     fn user(id: &str, email: &str) -> MemberId {
         MemberId::User(Arc::new(Credential {

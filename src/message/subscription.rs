@@ -13,13 +13,15 @@ pub struct Snapshot {
     /// The members in order of first joining, cut at
     /// [`PRESENCE_MEMBERS_MAX`](crate::limits::PRESENCE_MEMBERS_MAX).
     pub members: Vec<Member>,
+    /// Whether a node of the cluster has not told its members.
+    pub is_partial: bool,
     json: OnceLock<Box<str>>,
 }
 
 impl Snapshot {
     /// Creates a snapshot without its JSON.
     pub fn new(members: Vec<Member>) -> Self {
-        Self { members, json: OnceLock::new() }
+        Self { members, is_partial: false, json: OnceLock::new() }
     }
 
     /// Returns the members as JSON, made by `encode` at the first call.

@@ -308,6 +308,9 @@ counters! {
         cluster_received_publication:
             "counter" "fanfare_cluster_received_total" "kind=\"publication\""
             "Messages that came live from the cluster's stream, by kind.";
+        cluster_received_presence:
+            "counter" "fanfare_cluster_received_total" "kind=\"presence\""
+            "Messages that came live from the cluster's stream, by kind.";
         cluster_received_heartbeat:
             "counter" "fanfare_cluster_received_total" "kind=\"heartbeat\""
             "Messages that came live from the cluster's stream, by kind.";

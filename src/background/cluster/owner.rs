@@ -9,6 +9,7 @@ mod again;
 mod catching;
 mod hearing;
 mod parcel;
+mod presence;
 mod sending;
 mod serving;
 
@@ -45,6 +46,7 @@ use crate::metrics::{Counters, LogThrottle};
 use again::Again;
 use catching::Catching;
 use parcel::Parcel;
+use presence::Presence;
 
 /// The time that waiting bytes at the end of the node have to be written.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
@@ -97,6 +99,7 @@ pub(super) struct Owner<'l, L> {
     bounds: Recent<ChannelHash, Seq>,
     again: Again,
     catching: Catching,
+    presence: Presence,
     /// When to look at `again` and `catching`.
     look_at: Millis,
     ticked: Millis,
@@ -148,6 +151,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             bounds: Recent::new(CLUSTER_COUNTS_MAX),
             again: Again::default(),
             catching: Catching::default(),
+            presence: Presence::default(),
             look_at: 0,
             ticked: 0,
             measured: 0,
@@ -240,6 +244,7 @@ impl<'l, L: Landing> Owner<'l, L> {
         let at = self.moment().now;
         self.tick(at);
         self.look(at);
+        self.look_at_presence(at);
         self.end(at);
         let is_left = self.leaves_at.is_none() && (self.interests() | self.departures());
         self.tell_condition(at);
@@ -291,6 +296,7 @@ impl<'l, L: Landing> Owner<'l, L> {
         match (self.landing.ending(), self.leaves_at) {
             (Ending::Draining, None) => self.cluster.drain(),
             (Ending::Over, None) => {
+                self.tell_end();
                 self.leaves_at = Some(now + CLUSTER_LEAVE_MS_MAX);
                 let at = self.moment();
                 let actions = self.cluster.leave(at);
@@ -323,7 +329,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             if self.is_congested() { due.max(self.ticked + CLUSTER_LOOK_MS) } else { due }
         });
         let last = now + CLUSTER_SLEEP_MS_MAX;
-        let all = [look, tick, Some(self.leader_at), self.leaves_at];
+        let all = [look, tick, Some(self.leader_at), self.leaves_at, self.presence.due()];
         let due = all.into_iter().flatten().fold(last, Millis::min);
         Duration::from_millis(due.saturating_sub(now))
     }

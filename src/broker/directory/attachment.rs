@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::requests::{HeldJoin, HeldLeave, Subscriber};
 use crate::broker::budget::Budget;
+use crate::broker::roster::Roster;
 use crate::message::{ConnId, Encoding, Millis, Offset, Transport, WorkerId};
 
 /// What a channel of the stream waits for.
@@ -22,6 +23,8 @@ pub(super) struct Attachment {
     pub(super) connections: HashMap<ConnId, Waiting>,
     /// Workers that are behind, each with the offset of the last publication that it was given.
     pub(super) behind: Vec<(WorkerId, Offset)>,
+    /// The members on all nodes; `None` if no subscriber has been shown presence.
+    pub(super) roster: Option<Box<Roster>>,
 }
 
 /// How far a channel is.

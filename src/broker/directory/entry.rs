@@ -81,8 +81,19 @@ impl Share {
 }
 
 impl Entry {
-    /// Returns the members and their number, as far as this mode shows them to a subscriber.
-    pub(super) fn view(&mut self, mode: PresenceMode) -> (Arc<Snapshot>, usize) {
+    /// Returns the members and their number, as far as this mode shows them to a subscriber; `None`
+    /// if they are not for a subscriber.
+    pub(super) fn view(
+        &mut self,
+        mode: PresenceMode,
+        of: Option<&Subscriber>,
+    ) -> (Arc<Snapshot>, usize) {
+        if let Some(roster) = self.attachment.as_mut().and_then(|one| one.roster.as_mut()) {
+            let member = of.and_then(|of| Some((of.member.as_ref()?, of.connection)));
+            let own = member
+                .and_then(|(id, connection)| Some((id, connection, self.presence.joined_at(id)?)));
+            return roster.view(mode, own);
+        }
         match mode {
             PresenceMode::Full => (self.presence.snapshot(), self.presence.count()),
             PresenceMode::Count => (Arc::default(), self.presence.count()),

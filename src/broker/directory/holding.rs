@@ -7,7 +7,9 @@ use super::requests::{HeldJoin, HeldLeave, Join, Leave};
 use super::{Announced, Directory, lock};
 use crate::limits::RELEASED_AT_ONCE_MAX;
 use crate::mailbox::{JoinRefused, Mail, Slot, WorkerMailboxes, WorkerSet};
-use crate::message::{AckId, Channel, ChannelOrder, ConnId, Encoding, Millis, Refused};
+use crate::message::{
+    AckId, Channel, ChannelOrder, ConnId, Encoding, Millis, PresenceMode, Refused, Space,
+};
 
 /// What becomes of a leave.
 pub(super) enum Leaving {
@@ -36,6 +38,9 @@ impl Directory {
             }
         }
         let attachment = entry.attachment.get_or_insert_default();
+        if join.options.presence != PresenceMode::Off && join.channel.space() == Space::Channels {
+            stream.show_presence(join.channel, attachment, &entry.presence);
+        }
         let must_wait = attachment.phase != Phase::Attached
             || !attachment.held.is_empty()
             || attachment.is_behind(connection.worker);
@@ -132,6 +137,7 @@ impl Directory {
             attachment.whole_since = heard_since.unwrap_or(attachment.whole_since);
             // What was before is history, which no worker lacks.
             entry.offset = 0;
+            stream.note_news(channel, attachment);
         }
         for _ in 0..RELEASED_AT_ONCE_MAX {
             if !self.release(mailboxes, (channel, entry), &mut woken) {

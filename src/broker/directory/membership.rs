@@ -64,7 +64,10 @@ impl Directory {
         let mode = join.options.presence;
         // A subscriber that joins again stays the member that it was.
         let newcomer = subscriber.member.as_ref().filter(|_| join.already.is_none());
+        // In a cluster a join is announced when the stream brings it back.
+        let is_told = entry.has_roster();
         let announced = mode == PresenceMode::Full
+            && !is_told
             && newcomer.is_some_and(|member| entry.presence.would_announce_join(member));
         let announcing = match announced {
             // Without shares this needs no place and cannot fail, so that no empty entry stays
@@ -74,7 +77,10 @@ impl Directory {
         };
         entry.presence_mode = mode;
         let newcomer = newcomer.and_then(|member| entry.presence.join(member, join.now));
-        let (presence, present) = entry.view(mode);
+        if is_told && let Some(member) = &newcomer {
+            self.tell_join(join.channel, entry, member, subscriber.connection);
+        }
+        let (presence, present) = entry.view(mode, Some(subscriber));
         let replay = entry.replay(join, &self.budgets);
         if entry.log.is_some() {
             self.watch(join.channel, entry);
@@ -92,7 +98,7 @@ impl Directory {
             retained: entry.kept.value(),
         })));
         let mut posted = WorkerSet::default();
-        let told = Announced::of(mode, newcomer.is_some(), announced);
+        let told = Announced::of(mode, newcomer.is_some() && !is_told, announced);
         if let (Some(member), Some(places)) = (newcomer, announcing) {
             let content = Content::Joined(Arc::new(member));
             let event =
@@ -150,7 +156,9 @@ impl Directory {
         let place = leave.reserve_end(mailboxes)?;
         let mode = leave.presence.unwrap_or(entry.presence_mode);
         let member = subscriber.member.as_ref();
+        let is_told = entry.has_roster();
         let announced = mode == PresenceMode::Full
+            && !is_told
             && member.is_some_and(|member| entry.presence.would_announce_leave(member));
         let announcing = match announced {
             true => Some(mailboxes.reserve(workers(&entry.shares)).ok_or(Refused::Overloaded)?),
@@ -160,7 +168,10 @@ impl Directory {
         let ended = leave.post_end(place);
         let mut posted = WorkerSet::default();
         let gone = member.and_then(|member| entry.presence.leave(member));
-        let told = Announced::of(mode, gone.is_some(), announced);
+        let told = Announced::of(mode, gone.is_some() && !is_told, announced);
+        if is_told && let Some(member) = &gone {
+            self.tell_leave(leave.channel, entry, member);
+        }
         if let (Some(member), Some(places)) = (gone, announcing) {
             let content = Content::Left(Arc::new(member));
             let event =

@@ -1,7 +1,7 @@
 //! Channels whose definition says another order than before, while they have subscribers.
 
 use super::{Directory, lock};
-use crate::message::{Channel, Space};
+use crate::message::{Channel, PresenceMode, Space};
 
 impl Directory {
     /// Attaches channels that have subscribers and that the cluster's stream orders now. These are
@@ -25,6 +25,9 @@ impl Directory {
                 if entry.attachment.is_none() && !entry.shares.is_empty() {
                     let attachment = entry.attachment.get_or_insert_default();
                     attachment.must_tell_gap = true;
+                    if entry.presence_mode != PresenceMode::Off {
+                        stream.show_presence(&channel, attachment, &entry.presence);
+                    }
                     stream.note(&channel, attachment);
                 }
             }

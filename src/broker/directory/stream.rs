@@ -12,6 +12,7 @@
 //! ([`Directory::catch_up`]).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use super::attachment::{Attachment, Phase};
 use super::entry::{Entry, workers};
@@ -27,11 +28,13 @@ pub(super) struct Stream {
     pub(super) interests: Arc<Interests>,
     /// Joins and leaves that all channels hold back.
     pub(super) held: Budget,
+    /// How often the node has begun to count what it tells of the members of a channel.
+    pub(super) countings: AtomicU32,
 }
 
 impl Stream {
     pub(super) fn new(interests: Arc<Interests>) -> Self {
-        Self { interests, held: Budget::new(HELD_JOINS_MAX) }
+        Self { interests, held: Budget::new(HELD_JOINS_MAX), countings: AtomicU32::new(0) }
     }
 
     pub(super) fn note(&self, channel: &Channel, attachment: &mut Attachment) {
@@ -74,7 +77,10 @@ impl Directory {
                 self.let_go(&mut shard, channel);
             }
             // It is needed again, and will lack what is published until it is heard.
-            Some(Phase::Asked) => entry.clear(&self.budgets),
+            Some(Phase::Asked) => {
+                entry.clear(&self.budgets);
+                self.begin_roster_again(entry);
+            }
             Some(Phase::Attached) | None => {}
         }
     }
@@ -89,6 +95,10 @@ impl Directory {
                 if attachment.phase == Phase::Attached {
                     attachment.phase = Phase::Asked;
                     attachment.must_tell_gap = true;
+                }
+                if let Some(roster) = &mut attachment.roster {
+                    // The node may go on under another name for its start.
+                    roster.tell_list();
                 }
                 // An earlier note may be lost with the thread that took it.
                 attachment.is_noted = false;
@@ -164,6 +174,14 @@ impl Directory {
             && worker.is_none()
         {
             attachment.whole_since = now;
+            if let (Some(stream), Some(roster), true) =
+                (&self.stream, &mut attachment.roster, is_told)
+            {
+                // Tidings may be missing as well, on either side.
+                roster.ask_lists();
+                roster.tell_list();
+                stream.note(channel, attachment);
+            }
         }
         drop(shard);
         mailboxes.wake(woken);

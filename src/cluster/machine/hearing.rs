@@ -21,6 +21,7 @@ pub(super) fn placed(message: Message) -> Placed<Box<Message>> {
 fn boxed(message: Box<Message>) -> Placed<Box<Message>> {
     let content = match &message.body {
         Ok(Body::Publication(published)) => published.content.bytes(),
+        Ok(Body::Tidings(told)) => told.tidings.bytes(),
         _ => 0,
     };
     let (seq, last) = (message.stamp.seq, message.stamp.last);
@@ -73,7 +74,13 @@ impl Cluster {
             Told::Free => self.actions.push(Action::RegisterAgain),
             // The claims of a node that is over are looked for at the next tick.
             Told::Dead(_) => self.sweep(now),
-            Told::Echo(_) | Told::Displaced(_) | Told::Up(_) | Told::Suspect(_) => {}
+            Told::Up(node) => {
+                let living = self.pulse.peers().find(|(name, _)| **name == node);
+                let living = living.map(|(_, peer)| peer.incarnation);
+                self.actions.push(Action::Ended(node, living));
+            }
+            Told::Suspect(node) => self.actions.push(Action::Ended(node, None)),
+            Told::Echo(_) | Told::Displaced(_) => {}
         }
     }
 

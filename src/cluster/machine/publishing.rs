@@ -2,15 +2,15 @@
 
 use super::{Audit, Cluster, Decision, Purpose};
 use crate::cluster::ack::Refusal;
-use crate::cluster::events::{Action, Moment, Publish, Published};
+use crate::cluster::events::{Action, Claimants, Moment, Publish, Published};
 use crate::cluster::flight::{Landing, Outcome};
 use crate::cluster::limits::{
     BARRIER_WAITING_MAX, BEAT_MS, CLAIM_RETRY_MS, CLAIMS_UNDER_WAY_MAX, CONTROL_ANSWER_MS, DEAD_MS,
     SURVEY_CHANNELS_MAX,
 };
-use crate::cluster::name::{NodeName, Place, Stream};
+use crate::cluster::name::{ChannelHash, NodeName, Place, Seq, Stream};
 use crate::cluster::wire::Origin;
-use crate::message::Millis;
+use crate::message::{Channel, Millis};
 
 /// What becomes of a message that there is no room for.
 pub(super) const NO_ROOM: Outcome = Outcome::Refused(Refusal::Overloaded);
@@ -146,6 +146,10 @@ impl Cluster {
                     self.actions.push(Action::Published(token, published));
                 }
                 Decision::Audit => self.audit(at),
+                Decision::Members(channel, up_to) => {
+                    let is_proven = self.is_mirror_complete(now);
+                    self.name_members(channel, up_to, is_proven, now);
+                }
             }
         }
     }
@@ -167,6 +171,10 @@ impl Cluster {
             if let Decision::Audit = decision {
                 self.audit = Audit::Wanted(now + CLAIM_RETRY_MS);
             }
+            if let Decision::Members(channel, up_to) = decision {
+                self.name_members(channel, up_to, false, now);
+                continue;
+            }
             // An audience without names is told at its deadline.
             if let Decision::Send(token, _) = decision
                 && self.undecided.remove(&token).is_some()
@@ -174,6 +182,32 @@ impl Cluster {
                 self.actions.push(Action::Published(token, Published::Unproven));
             }
         }
+    }
+
+    /// Finds the nodes that have members of a channel, which must be asked for them. That needs a
+    /// barrier: a node claims a channel before it tells anything of it.
+    pub(super) fn ask_members(&mut self, channel: Channel, up_to: Seq, now: Millis) {
+        let waits = self.barrier.wait(Decision::Members(channel, up_to));
+        if let Err(Decision::Members(channel, up_to)) = waits {
+            self.name_members(channel, up_to, false, now);
+        }
+    }
+
+    fn name_members(&mut self, channel: Channel, up_to: Seq, is_proven: bool, now: Millis) {
+        let epoch = self.claims.epoch.number();
+        let has_listened = self.is_up && self.since + DEAD_MS <= now;
+        let peer = |node: &NodeName| self.pulse.peers().find(|(name, _)| *name == node);
+        let mut nodes = self.mirror.named(ChannelHash::of(&channel), |_| false);
+        nodes.retain(|one| match peer(&one.node) {
+            _ if one.node == self.me.node => false,
+            Some((_, peer)) => peer.incarnation == one.incarnation,
+            // A node that was never heard may have just begun.
+            None => !has_listened,
+        });
+        // These have not claimed everything in the present epoch of the claims.
+        let mut bare = self.pulse.peers().filter(|(_, peer)| peer.beat.claims_epoch != epoch);
+        let is_proven = is_proven && bare.next().is_none();
+        self.actions.push(Action::Seed(channel, up_to, Claimants { nodes, is_proven }));
     }
 
     fn listeners(&self, publish: &Publish) -> Listeners {

@@ -161,7 +161,10 @@ impl World {
             Action::Published(token, published) => {
                 node.published.entry(token).or_default().push(published);
             }
-            Action::Seed(channel, up_to) => node.answers.push_back(Event::Seeded(channel, up_to)),
+            Action::Ended(..) => {}
+            Action::Seed(channel, up_to, _) => {
+                node.answers.push_back(Event::Seeded(channel, up_to))
+            }
             Action::ReadAnchor(stream) => {
                 let found = self.anchor(stream);
                 self.nodes[number].answers.push_back(Event::AnchorRead(stream, found));
@@ -397,6 +400,7 @@ fn message((seq, last, _, (from, body)): &(Seq, Seq, String, (Origin, Body))) ->
     // No two messages were stored at the same time.
     let at = match body {
         Body::Publication(published) => published.id.as_u128() as u64,
+        Body::Tidings(told) => told.tidings.at,
         Body::Beat(beat) => 1_000 + beat.number,
         Body::Anchor(anchor) => anchor.nonce as u64,
     };

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::message::{Member, MemberId, News, NodeLife, Tidings};
 
 fn origin() -> Origin {
     Origin { node: NodeName::read("n1").unwrap(), incarnation: Incarnation(7) }
@@ -247,4 +248,50 @@ proptest! {
         }
         read(&[(name, body)], b"", None);
     }
+}
+
+fn told(news: News) -> Told {
+    let tidings = Tidings { number: 1 << 32 | 7, id: Uuid::from_u128(5), at: 9, news };
+    Told { channel: Channel::from("room \"1\"\n"), tidings }
+}
+
+fn members() -> Vec<Member> {
+    let ids = [MemberId::user("ada\n"), MemberId::Connection([7; 15])];
+    ids.map(|id| Member { id, joined_at: 3 }).to_vec()
+}
+
+#[test]
+fn tidings_are_read_as_they_were_written() {
+    let life = NodeLife { node: "n2".into(), start: 0xab };
+    for (kind, news) in [
+        ("j", News::Joined(members())),
+        ("l", News::Left(members())),
+        ("m", News::List { part: 1, parts: 3, members: members() }),
+        ("g", News::Gone(life)),
+    ] {
+        let body = Body::Tidings(told(news));
+        let headers = headers(&body, None, None) + PLACE;
+        assert!(headers.contains(&format!("Ff-K: {kind}\r\n")), "{headers}");
+        let hash = Some(ChannelHash::of(&told(News::Joined(Vec::new())).channel));
+        let message = read(&pairs(&headers), &body.encode().unwrap(), hash).unwrap();
+        assert_eq!(message.body, Ok(body.clone()));
+        let other = Some(ChannelHash::of(&"other".into()));
+        let message = read(&pairs(&headers), &body.encode().unwrap(), other).unwrap();
+        assert!(matches!(message.body, Err(Skip::Malformed(_))));
+    }
+}
+
+#[test]
+fn questions_for_members_and_their_answers_are_read_as_they_were_written() {
+    let told = told(News::List { part: 0, parts: 1, members: members() });
+    let question = AskMembers(ChannelHash::of(&told.channel));
+    assert_eq!(AskMembers::decode(question.encode().as_bytes()), Some(question));
+    assert_eq!(Ask::decode(question.encode().as_bytes()), None);
+    let answer = told.encode(Some(&origin())).unwrap();
+    assert_eq!(AskMembers::is_absent(&answer), None);
+    assert_eq!(Told::answer(&answer), Some((origin(), told.clone())));
+    assert_eq!(Told::answer(&told.encode(None).unwrap()), None);
+    let absent = AskMembers::absent(&origin());
+    assert_eq!(AskMembers::is_absent(absent.as_bytes()), Some(origin()));
+    assert_eq!(Told::answer(absent.as_bytes()), None);
 }

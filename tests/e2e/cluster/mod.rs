@@ -8,5 +8,6 @@ mod fleet;
 mod measured;
 mod order;
 mod outage;
+mod presence;
 mod repeats;
 mod rounds;

@@ -445,7 +445,9 @@ impl World {
             Action::Published(token, published) => self.published(at, token, published),
             Action::Audience(total) => self.counted(&total),
             Action::Ask(question) => self.ask_node(at, question),
-            Action::Seed(channel, up_to) => {
+            // The stations have no members.
+            Action::Ended(..) => {}
+            Action::Seed(channel, up_to, _) => {
                 let delay = if self.clock.dice.has_luck(95) { 50 } else { 7_000 };
                 let delay = self.clock.dice.from(0, delay);
                 self.later(at, delay, Call::Tell(Box::new(Event::Seeded(channel, up_to))));

@@ -12,7 +12,7 @@ use crate::cluster::ack::Ack;
 use crate::cluster::events::Event;
 use crate::cluster::landing::Landing;
 use crate::cluster::name::{ChannelHash, Seq, Subject};
-use crate::cluster::wire::{self, Body, Counted};
+use crate::cluster::wire::{self, AskMembers, Body, Counted};
 use crate::limits::NATS_READ_BYTES;
 use crate::message::Audience;
 
@@ -126,6 +126,10 @@ impl<L: Landing> Owner<'_, L> {
                     self.handle(Event::Counted(token, counted));
                 }
             }
+            Some(Subject::Members(number)) => {
+                self.members_told(number, message);
+                self.go_on();
+            }
             Some(Subject::Ask) => self.asked(message),
             // The copies of the claims may differ in their last ones.
             _ if message.sid == CLAIMS_LEADER => drop(self.parts.again.try_send(())),
@@ -150,6 +154,7 @@ impl<L: Landing> Owner<'_, L> {
         };
         let counter = match &message.body {
             Ok(Body::Publication(_)) => &counters.cluster_received_publication,
+            Ok(Body::Tidings(_)) => &counters.cluster_received_presence,
             Ok(Body::Beat(_)) => &counters.cluster_received_heartbeat,
             Ok(Body::Anchor(_)) => &counters.cluster_received_anchor,
             Err(_) => &counters.cluster_received_unknown,
@@ -161,18 +166,26 @@ impl<L: Landing> Owner<'_, L> {
     /// Answers a node that asks how many subscribers received a publication, if that is known.
     fn asked(&mut self, message: &Message) {
         let reply = message.reply().and_then(|reply| str::from_utf8(reply).ok());
-        let (Some(reply), Some(ask)) = (reply, wire::Ask::decode(&message.payload())) else {
+        let Some(reply) = reply else { return };
+        if let Some(question) = AskMembers::decode(&message.payload()) {
+            self.members_asked(reply, question);
             return;
-        };
+        }
+        let Some(ask) = wire::Ask::decode(&message.payload()) else { return };
         // A node that knows another epoch counted another publication at this place.
         if ask.epoch != self.cluster.epoch() {
             return;
         }
         if let Some(audience) = self.count_of(ask.channel, ask.seq) {
             self.tell_count(reply, ask.seq, audience);
-            if let Some(event) = self.events.pop_front() {
-                self.handle(event);
-            }
+            self.go_on();
+        }
+    }
+
+    /// Handles what has followed from something that was no event.
+    fn go_on(&mut self) {
+        if let Some(event) = self.events.pop_front() {
+            self.handle(event);
         }
     }
 

@@ -92,8 +92,11 @@ impl<L: Landing> Owner<'_, L> {
                 self.parts.reader.begin(Ask::Latest(channels));
             }
             Action::Remember(stream, anchor) => self.keep_anchor(stream, anchor),
-            // The node keeps nothing of a channel from before it attached.
-            Action::Seed(channel, up_to) => self.events.push_back(Event::Seeded(channel, up_to)),
+            // Of a channel from before it attached the node needs the members alone.
+            Action::Seed(channel, up_to, claimants) => {
+                self.ask_members(channel, up_to, claimants);
+            }
+            Action::Ended(node, living) => self.ended(node, living),
             Action::Attached(channel, from) => self.attached(&channel, from),
             Action::Failed(channel) => self.failed(&channel),
             Action::Detached(channel) => self.detached(&channel),
@@ -227,7 +230,7 @@ impl<L: Landing> Owner<'_, L> {
 
     /// Publishes what is not acknowledged: a question or an answer between nodes, which count as
     /// unknown if they are lost.
-    fn tell(&mut self, subject: &str, reply: Option<&str>, body: &[u8]) {
+    pub(super) fn tell(&mut self, subject: &str, reply: Option<&str>, body: &[u8]) {
         let message = Publish { subject, reply, payload: &[body], ..Publish::default() };
         let _ = self.parts.line.publish(&message);
     }

@@ -25,9 +25,10 @@ impl<L: Landing> Owner<'_, L> {
             let Some(channel) = self.noted.pop_front() else { break };
             let event = match self.landing.needed(&channel) {
                 Some(want) => Event::Want(want),
-                None => Event::LetGo(channel),
+                None => Event::LetGo(channel.clone()),
             };
             self.handle(event);
+            self.tell_members(&channel);
         }
         !self.noted.is_empty()
     }
@@ -54,6 +55,8 @@ impl<L: Landing> Owner<'_, L> {
         {
             self.handle(Event::Want(want));
         }
+        // Its publisher may have joined right before.
+        self.tell_members(&publication.channel);
         let needs_listener = publication.content.needs_listener();
         let body = Body::Publication(publication);
         let Some(bytes) = body.encode() else {
@@ -75,6 +78,9 @@ impl<L: Landing> Owner<'_, L> {
 
     /// Tells the node what became of a publication.
     pub(super) fn settled(&mut self, token: u64, published: Published) {
+        if self.tidings_settled(token, published) {
+            return;
+        }
         self.parcels.remove(&token);
         let counters = &self.parts.counters;
         let counter = match published {
@@ -102,8 +108,17 @@ impl<L: Landing> Owner<'_, L> {
     }
 
     pub(super) fn deliver(&mut self, channel: &Channel, message: Message) {
-        let Message { stamp, ask, body, .. } = message;
-        let Ok(Body::Publication(publication)) = body else { return };
+        let Message { stamp, ask, body, from, .. } = message;
+        let publication = match body {
+            Ok(Body::Publication(publication)) => publication,
+            Ok(Body::Tidings(told)) => {
+                if let Some(from) = from {
+                    self.tidings(&from, &told);
+                }
+                return;
+            }
+            _ => return,
+        };
         let landed = self.landing.deliver(publication, stamp.seq);
         if landed.is_behind {
             self.catching.note(channel, &self.parts.counters);

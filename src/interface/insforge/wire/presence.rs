@@ -63,12 +63,12 @@ pub fn presence(presence: &Snapshot, present: usize) -> String {
 }
 
 /// Appends the `presence` key of an object: the members of the snapshot, and the number of all
-/// members if the snapshot does not hold all.
+/// members if the snapshot does not hold all, or may not.
 pub(super) fn push_presence(out: &mut String, presence: &Snapshot, present: usize) {
     let members = presence.json(members);
     out.reserve(members.len() + PRESENCE_BYTES);
     let _ = write!(out, r#""presence":{{"members":[{members}]"#);
-    if presence.members.len() < present {
+    if presence.members.len() < present || presence.is_partial {
         let _ = write!(out, r#","count":{present},"truncated":true"#);
     }
     out.push('}');
