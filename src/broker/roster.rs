@@ -8,8 +8,9 @@
 //!
 //! Tidings are numbered by the node that tells them. A node that begins to hear a channel asks the
 //! others for their lists. A list says up to which number it is right: tidings up to that number
-//! are passed over afterwards, and later ones carry it forward. A number that is left out shows that
-//! something was missed; then the list is asked for again. A list replaces what was known, so that
+//! are passed over afterwards, and later ones carry it forward. A number that is left out, or a
+//! digest of the node's members that differs, shows that something was missed; then the list is
+//! asked for again. A list replaces what was known, so that
 //! only differences are announced.
 //!
 //! A subscriber is activated at once. Its own join comes back from the stream a moment later, and
@@ -30,7 +31,7 @@ use crate::limits::{
 };
 use crate::message::{
     ConnId, Member, MemberId, MessageId, Millis, News, NodeLife, PresenceMode, Snapshot, Tidings,
-    bytes_of,
+    bytes_of, digest,
 };
 
 /// The members of one channel on all nodes.
@@ -52,6 +53,8 @@ pub struct Roster {
     is_partial: bool,
     /// The number of the last tidings of this node.
     number: u64,
+    /// The digest of the members that this node has told.
+    digest: u64,
 }
 
 /// What one node has told.
@@ -61,6 +64,7 @@ struct Node {
     number: u64,
     is_doubtful: bool,
     members: HashSet<MemberId>,
+    digest: u64,
     /// The number of a list of which parts are missing, and the parts that came.
     list: (u64, u32, Vec<Member>),
 }
@@ -107,6 +111,7 @@ impl Roster {
             wants_lists: false,
             is_partial: false,
             number,
+            digest: 0,
         }
     }
 
@@ -139,9 +144,11 @@ impl Roster {
         self.changes = Vec::new();
     }
 
-    /// Makes the node ask the others for their lists, because it may have missed tidings.
+    /// Makes the node ask the others for their lists, because it may have missed tidings. Until they
+    /// have answered, snapshots say that they are not complete.
     pub fn ask_lists(&mut self) {
         self.wants_lists = true;
+        self.is_partial = true;
     }
 
     /// Sets whether a node has not told its list.
@@ -163,6 +170,7 @@ impl Roster {
     pub fn take(&mut self, own: &Presence, now: Millis, id: MessageId) -> Vec<Tidings> {
         if std::mem::take(&mut self.must_list) {
             self.number += 1;
+            self.digest = own.members().iter().fold(0, |all, one| all ^ digest(&one.id));
             return self.list(own, now, id);
         }
         let mut tidings: Vec<Tidings> = Vec::new();
@@ -171,6 +179,7 @@ impl Roster {
             let (Change::Joined(member) | Change::Left(member)) = &change;
             let size = bytes_of(member);
             bytes += size;
+            self.digest ^= digest(&member.id);
             match (tidings.last_mut().map(|last| &mut last.news), change) {
                 (Some(News::Joined(members)), Change::Joined(member))
                 | (Some(News::Left(members)), Change::Left(member))
@@ -187,6 +196,9 @@ impl Roster {
                     self.number += 1;
                     tidings.push(Tidings::new(self.number, id, now, news));
                 }
+            }
+            if let Some(last) = tidings.last_mut() {
+                last.digest = Some(self.digest);
             }
         }
         tidings
@@ -276,7 +288,6 @@ impl Roster {
             self.nodes[at].is_doubtful = false;
         } else if number != known + 1 {
             self.nodes[at].is_doubtful = true;
-            applied.is_doubtful = true;
         }
         self.nodes[at].number = number;
         match &tidings.news {
@@ -288,6 +299,9 @@ impl Roster {
             }
             News::List { .. } | News::Gone(_) => {}
         }
+        let node = &mut self.nodes[at];
+        node.is_doubtful |= tidings.digest.is_some_and(|digest| digest != node.digest);
+        applied.is_doubtful = node.is_doubtful;
         applied
     }
 
@@ -304,6 +318,19 @@ impl Roster {
         applied
     }
 
+    /// Sorts the members by the time at which they joined, because lists come in any order.
+    pub fn sort(&mut self) {
+        let mut members = self.all.members();
+        members.sort_by_key(|member| member.joined_at);
+        let mut all = Presence::default();
+        for Member { id, joined_at } in members {
+            for _ in self.nodes.iter().filter(|node| node.members.contains(&id)) {
+                all.join(&id, joined_at);
+            }
+        }
+        self.all = all;
+    }
+
     /// Returns the place of a node, whatever its start.
     fn node(&mut self, life: &NodeLife) -> usize {
         let found = self.nodes.iter().position(|one| one.life.node == life.node);
@@ -313,6 +340,7 @@ impl Roster {
                 number: 0,
                 is_doubtful: false,
                 members: HashSet::new(),
+                digest: 0,
                 list: Default::default(),
             });
             self.nodes.len() - 1
@@ -323,6 +351,7 @@ impl Roster {
         if !self.nodes[at].members.insert(member.id.clone()) {
             return;
         }
+        self.nodes[at].digest ^= digest(&member.id);
         let is_announced = self.all.would_announce_join(&member.id);
         match self.all.join(&member.id, member.joined_at) {
             Some(member) => {
@@ -337,6 +366,7 @@ impl Roster {
         if !self.nodes[at].members.remove(id) {
             return;
         }
+        self.nodes[at].digest ^= digest(id);
         let is_announced = self.all.would_announce_leave(id);
         if let Some(member) = self.all.leave(id) {
             let announcement = Announcement { member, is_join: false, except: None };

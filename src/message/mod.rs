@@ -46,7 +46,7 @@ pub use refused::Refused;
 pub use repeat::{GIVEN_ID_BYTES, RepeatKey, given_id};
 pub use reply::{Refusal, Reply};
 pub use subscription::{AckId, Activation, Deactivation, Replay, ReplayWish, Retained, Snapshot};
-pub use tidings::{Heard, Left, News, NodeLife, Outgoing, Tidings, bytes_of};
+pub use tidings::{Heard, Left, News, NodeLife, Outgoing, Tidings, bytes_of, digest};
 pub use time::{Now, iso_millis, push_iso_millis};
 
 /// Milliseconds, since the Unix epoch or since the node started. Clocks are read by the runtime and

@@ -24,6 +24,8 @@ pub struct Tidings {
     pub id: MessageId,
     /// The time at which the node told it, in milliseconds since the epoch.
     pub at: Millis,
+    /// The [`digest`] of the node's members after joins or leaves; `None` for other news.
+    pub digest: Option<u64>,
     /// What the node tells.
     pub news: News,
 }
@@ -80,7 +82,7 @@ impl Tidings {
     /// for all of them.
     pub fn new(number: u64, id: MessageId, at: Millis, news: News) -> Self {
         let id = MessageId::from_u128(id.as_u128() ^ u128::from(number & COUNT));
-        Self { number, id, at, news }
+        Self { number, id, at, digest: None, news }
     }
 
     /// Returns the number before the first one of a node that begins to count for this time.
@@ -96,9 +98,8 @@ impl Tidings {
 
     /// Returns the id of the announcement about a member. All nodes make the same one.
     pub fn announcement(&self, member: &MemberId) -> MessageId {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(member);
         // The bits that say which kind of id it is stay.
-        MessageId::from_u128(self.id.as_u128() ^ u128::from(hash >> 2))
+        MessageId::from_u128(self.id.as_u128() ^ u128::from(digest(member) >> 2))
     }
 
     /// Returns about how many bytes these tidings take in memory.
@@ -110,6 +111,12 @@ impl Tidings {
             News::Gone(_) => 0,
         }
     }
+}
+
+/// Returns the part of a member in the digest of a list, which is the exclusive or of all parts. All
+/// nodes compute the same one.
+pub fn digest(member: &MemberId) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(member)
 }
 
 /// Returns about how many bytes a member takes in a message.

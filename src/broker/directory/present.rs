@@ -27,7 +27,7 @@ impl Stream {
             return;
         }
         let mut roster = self.roster(own);
-        if attachment.phase == Phase::Attached {
+        if attachment.phase != Phase::Asked {
             // Otherwise they are asked before the node is attached.
             roster.ask_lists();
         }
@@ -167,10 +167,13 @@ impl Directory {
         mode: Option<PresenceMode>,
     ) -> Heard {
         let news = News::Left(Vec::new());
-        let tidings = Tidings { number: 0, id, at, news };
+        let tidings = Tidings::new(0, id, at, news);
         self.change(mailboxes, channel, &tidings, mode, |roster, mode| {
             roster.set_partial(is_partial);
-            nodes.map_or_else(Applied::default, |nodes| roster.keep_only(nodes, mode))
+            let applied =
+                nodes.map_or_else(Applied::default, |nodes| roster.keep_only(nodes, mode));
+            roster.sort();
+            applied
         })
     }
 
@@ -186,8 +189,14 @@ impl Directory {
         let mut woken = WorkerSet::default();
         let mut shard = self.shard(channel);
         let Some(entry) = shard.get_mut(channel) else { return Heard::default() };
-        let mode = mode.unwrap_or(entry.presence_mode);
         let Some(attachment) = entry.attachment.as_deref_mut() else { return Heard::default() };
+        if let Some(stream) = &self.stream
+            && mode.is_some_and(|mode| mode != PresenceMode::Off)
+        {
+            // Its definition may have begun to show members after its subscribers here had joined.
+            stream.show_presence(channel, attachment, &entry.presence);
+        }
+        let mode = mode.unwrap_or(entry.presence_mode);
         let Some(roster) = &mut attachment.roster else { return Heard::default() };
         let Applied { announcements, suppressed, is_doubtful } = change(roster, mode);
         let mut is_behind = false;

@@ -41,6 +41,8 @@ struct World {
     nodes: Vec<Node>,
     stream: Vec<(NodeLife, Tidings)>,
     count: u32,
+    /// How often a node asked because it had doubts.
+    doubts: usize,
 }
 
 impl Node {
@@ -77,7 +79,7 @@ impl Node {
 impl World {
     fn new() -> Self {
         let nodes = (0..NODES).map(|number| Node::new(number, 1, 0)).collect();
-        Self { nodes, stream: Vec::new(), count: 1 }
+        Self { nodes, stream: Vec::new(), count: 1, doubts: 0 }
     }
 
     fn join(&mut self, number: usize, who: usize) {
@@ -127,6 +129,7 @@ impl World {
             let applied = node.roster.apply(&life, &list, FULL);
             node.take(&applied);
         }
+        node.roster.sort();
     }
 
     fn ask_all(&mut self, number: usize) {
@@ -149,6 +152,7 @@ impl World {
         }
         let other = self.nodes.iter().position(|one| one.life == from);
         if let Some(other) = other.filter(|other| applied.is_doubtful && *other != number) {
+            self.doubts += 1;
             self.ask(number, other);
         }
     }
@@ -239,6 +243,7 @@ proptest! {
     #[test]
     fn all_nodes_announce_the_same_at_the_same_places(steps in steps(false)) {
         let world = run(steps);
+        prop_assert_eq!(world.doubts, 0);
         for node in &world.nodes {
             prop_assert_eq!(&node.announced, &world.nodes[0].announced);
         }

@@ -251,7 +251,8 @@ proptest! {
 }
 
 fn told(news: News) -> Told {
-    let tidings = Tidings { number: 1 << 32 | 7, id: Uuid::from_u128(5), at: 9, news };
+    let digest = Some(u64::MAX);
+    let tidings = Tidings { number: 1 << 32 | 7, id: Uuid::from_u128(5), at: 9, digest, news };
     Told { channel: Channel::from("room \"1\"\n"), tidings }
 }
 

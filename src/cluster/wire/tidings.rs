@@ -33,6 +33,8 @@ struct Text<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     at: Millis,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<u64>,
     /// The kind of each member, its id, and when it joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     members: Vec<(char, String, Millis)>,
@@ -81,6 +83,7 @@ impl Told {
             number: tidings.number,
             id: tidings.id.to_string().into(),
             at: tidings.at,
+            digest: tidings.digest,
             members: members.iter().map(write).collect(),
             part,
             gone,
@@ -130,7 +133,8 @@ impl Text<'_> {
             ("g", None, Some(gone)) => News::Gone(Origin::read(&gone).ok_or("node")?.life()),
             _ => return Err("kind of news"),
         };
-        Ok(Told { channel, tidings: Tidings { number: self.number, id, at: self.at, news } })
+        let (number, at, digest) = (self.number, self.at, self.digest);
+        Ok(Told { channel, tidings: Tidings { number, id, at, digest, news } })
     }
 }
 

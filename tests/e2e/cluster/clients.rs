@@ -7,14 +7,6 @@ use super::fleet::{Broker, Envs, Fleet};
 const NODES: usize = 3;
 const TRANSPORTS: [&str; 3] = ["default", "websocket", "polling"];
 
-/// Cases that need what each node still has of its own: presence.
-const PRESENCE: &[&str] = &[
-    "subscribing_again_changes_nothing",
-    "disconnecting_leaves_and_connecting_starts_anew",
-    "a_user_is_one_member_and_an_anonymous_connection_another",
-];
-const PRESENCE_OF_SDK: &[&str] = &["sees_members_join_and_leave"];
-
 /// Cases that need what each node still has of its own: replays.
 const REPLAY: &[&str] = &["a_replay_cut_short_is_asked_for_again"];
 
@@ -89,7 +81,7 @@ mod one_broker {
     fn serves_socketio_clients() {
         let fleet = Fleet::start(NODES);
         let envs = [("FANFARE_TRANSPORTS", "default,websocket,polling")];
-        fleet.run_all_but("socketio_client.mjs", PRESENCE, &envs);
+        fleet.run_all_but("socketio_client.mjs", &[], &envs);
         fleet.check_nodes();
     }
 
@@ -103,7 +95,7 @@ mod one_broker {
     #[test]
     fn serves_the_sdk() {
         let fleet = Fleet::start(NODES);
-        fleet.run_all_but("sdk.mjs", PRESENCE_OF_SDK, &[]);
+        fleet.run_all_but("sdk.mjs", &[], &[]);
         fleet.check_nodes();
     }
 
@@ -169,6 +161,9 @@ mod three_brokers {
         let cases = [
             "the_last_subscribe_settles_the_shape",
             "senders_are_named_by_their_role",
+            "subscribing_again_changes_nothing",
+            "disconnecting_leaves_and_connecting_starts_anew",
+            "a_user_is_one_member_and_an_anonymous_connection_another",
             "two_publishers_are_heard_in_one_order",
             "publishing_needs_a_subscription",
             "binary_that_is_too_large_is_refused_and_the_client_stays",
@@ -179,7 +174,7 @@ mod three_brokers {
         fleet.run_script("socketio_client.mjs", &cases, &envs);
         fleet.run_documented_example();
         fleet.run_python_clients();
-        fleet.run_all_but("sdk.mjs", PRESENCE_OF_SDK, &[]);
+        fleet.run_all_but("sdk.mjs", &[], &[]);
     }
 
     #[test]

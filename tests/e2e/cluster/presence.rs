@@ -343,13 +343,19 @@ fn a_channel_that_begins_to_show_its_members_shows_those_of_all_nodes() {
     let fleet = start(2, "off");
     let [one, two] = [&fleet.nodes[0], &fleet.nodes[1]];
     let mut ada = Watcher::subscribe(one, "ada");
-    let _bob = Watcher::subscribe(two, "bob");
+    let mut bob = Watcher::subscribe(two, "bob");
     assert_eq!(ada.members.len(), 0);
     let (_, all) = one.admin("GET", "/api/realtime/channels", &Value::Null);
     let path = format!("/api/realtime/channels/{}", all[0]["id"].as_str().expect("an id"));
     let (status, answer) = one.admin("PUT", &path, &json!({ "presence": "full" }));
     assert_eq!(status, 200, "{answer}");
+    // Who came before is not shown, as on one node, and hears of the others.
     let mut cyd = Watcher::subscribe(one, "cyd");
-    cyd.until_members(&["ada", "bob", "cyd"]);
-    ada.until("cyd is told", |one| one.members.contains("cyd"));
+    for watcher in [&mut ada, &mut bob, &mut cyd] {
+        watcher.until_members(&["cyd"]);
+    }
+    let mut dan = Watcher::subscribe(two, "dan");
+    for watcher in [&mut ada, &mut bob, &mut cyd, &mut dan] {
+        watcher.until_members(&["cyd", "dan"]);
+    }
 }

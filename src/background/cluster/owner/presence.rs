@@ -146,7 +146,7 @@ impl<L: Landing> Owner<'_, L> {
         let living = living.map(|living| living.0);
         for (channel, life) in self.landing.members_of(node.as_str(), living) {
             let (id, at) = (self.id(), self.landing.now().wall);
-            let tidings = Tidings { number: 0, id, at, news: News::Gone(life) };
+            let tidings = Tidings::new(0, id, at, News::Gone(life));
             self.tell_tidings(&channel, tidings);
         }
     }
