@@ -74,11 +74,6 @@ impl Presence {
         self.place(id).is_some()
     }
 
-    /// Returns when a member has joined; `None` if `id` is not a member.
-    pub fn joined_at(&self, id: &MemberId) -> Option<Millis> {
-        self.place(id).map(|place| place.member.joined_at)
-    }
-
     /// Returns all members in order of first joining.
     pub fn members(&self) -> Vec<Member> {
         let Some(all) = &self.0 else { return Vec::new() };

@@ -10,8 +10,7 @@
 //! others for their lists. A list says up to which number it is right: tidings up to that number
 //! are passed over afterwards, and later ones carry it forward. A number that is left out, or a
 //! digest of the node's members that differs, shows that something was missed; then the list is
-//! asked for again. A list replaces what was known, so that
-//! only differences are announced.
+//! asked for again. A list replaces what was known, so that only differences are announced.
 //!
 //! A subscriber is activated at once. Its own join comes back from the stream a moment later, and
 //! is not announced to the connection whose snapshot has it already.
@@ -41,8 +40,8 @@ pub struct Roster {
     all: Presence,
     nodes: Vec<Node>,
     /// Members that have joined here and whose join has not come back, each with the connection
-    /// whose snapshot has it.
-    pending: HashMap<MemberId, ConnId>,
+    /// whose snapshot has it, and when it joined.
+    pending: HashMap<MemberId, (ConnId, Millis)>,
     /// What the other nodes must be told.
     changes: Vec<Change>,
     /// Whether they must be told the whole list.
@@ -118,7 +117,7 @@ impl Roster {
     /// Notes a member that has joined here with this connection, its first one.
     pub fn join(&mut self, member: Member, connection: ConnId) {
         if !self.all.has(&member.id) {
-            self.pending.insert(member.id.clone(), connection);
+            self.pending.insert(member.id.clone(), (connection, member.joined_at));
         }
         self.change(Change::Joined(member));
     }
@@ -209,27 +208,39 @@ impl Roster {
         list(own, self.number, now, id)
     }
 
-    /// Returns the members and their number, as far as this mode shows them. `own` is the member
-    /// and the connection that asks, and when the member joined.
+    /// Returns the members and their number, as far as this mode shows them to a subscriber: with
+    /// its own member, if that has joined with this connection. `None` stands for all subscribers
+    /// of this node.
     pub fn view(
         &mut self,
         mode: PresenceMode,
-        own: Option<(&MemberId, ConnId, Millis)>,
+        of: Option<(Option<&MemberId>, ConnId)>,
     ) -> (Arc<Snapshot>, usize) {
-        let own = own.filter(|(id, connection, _)| self.pending.get(id) == Some(connection));
-        let count = self.all.count() + usize::from(own.is_some());
-        match mode {
-            PresenceMode::Off => return (Arc::default(), 0),
-            PresenceMode::Count => return (Arc::default(), count),
-            PresenceMode::Full => {}
+        if mode == PresenceMode::Off {
+            return (Arc::default(), 0);
+        }
+        let member = |(id, (_, joined_at)): (&MemberId, &(ConnId, Millis))| Member {
+            id: id.clone(),
+            joined_at: *joined_at,
+        };
+        let own: Vec<_> = match of {
+            Some((id, connection)) => {
+                let own = id.and_then(|id| self.pending.get_key_value(id));
+                own.filter(|(_, (one, _))| *one == connection).map(member).into_iter().collect()
+            }
+            None => self.pending.iter().map(member).collect(),
+        };
+        let count = self.all.count() + own.len();
+        if mode == PresenceMode::Count {
+            return (Arc::default(), count);
         }
         let shared = self.all.snapshot();
-        let own = own.filter(|_| shared.members.len() < PRESENCE_MEMBERS_MAX);
-        if own.is_none() && !self.is_partial {
+        if own.is_empty() && !self.is_partial {
             return (shared, count);
         }
         let mut members = shared.members.clone();
-        members.extend(own.map(|(id, _, joined_at)| Member { id: id.clone(), joined_at }));
+        let room = PRESENCE_MEMBERS_MAX - members.len();
+        members.extend(own.into_iter().take(room));
         let mut snapshot = Snapshot::new(members);
         snapshot.is_partial = self.is_partial;
         (Arc::new(snapshot), count)
@@ -355,7 +366,7 @@ impl Roster {
         let is_announced = self.all.would_announce_join(&member.id);
         match self.all.join(&member.id, member.joined_at) {
             Some(member) => {
-                let except = self.pending.remove(&member.id);
+                let except = self.pending.remove(&member.id).map(|(connection, _)| connection);
                 applied.note(mode, is_announced, Announcement { member, is_join: true, except });
             }
             None => self.all.backdate(&member.id, member.joined_at),

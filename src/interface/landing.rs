@@ -227,7 +227,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
         let mode = self.presence_of(channel);
         let by = ((self.clock)().wall, id);
         let directory = &self.shared.broker.directory;
-        directory.listed(self.workers(), channel, (nodes, is_partial), by, mode)
+        directory.listed(self.workers(), (channel, mode), (nodes, is_partial), by)
     }
 
     fn members_of(&mut self, node: &str, living: Option<u64>) -> Vec<Left> {

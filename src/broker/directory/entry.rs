@@ -82,17 +82,15 @@ impl Share {
 
 impl Entry {
     /// Returns the members and their number, as far as this mode shows them to a subscriber; `None`
-    /// if they are not for a subscriber.
+    /// stands for all subscribers of this node.
     pub(super) fn view(
         &mut self,
         mode: PresenceMode,
         of: Option<&Subscriber>,
     ) -> (Arc<Snapshot>, usize) {
         if let Some(roster) = self.attachment.as_mut().and_then(|one| one.roster.as_mut()) {
-            let member = of.and_then(|of| Some((of.member.as_ref()?, of.connection)));
-            let own = member
-                .and_then(|(id, connection)| Some((id, connection, self.presence.joined_at(id)?)));
-            return roster.view(mode, own);
+            let of = of.map(|of| (of.member.as_ref(), of.connection));
+            return roster.view(mode, of);
         }
         match mode {
             PresenceMode::Full => (self.presence.snapshot(), self.presence.count()),

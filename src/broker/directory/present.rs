@@ -152,7 +152,7 @@ impl Directory {
         mode: Option<PresenceMode>,
     ) -> Heard {
         let apply = |roster: &mut Roster, mode| roster.apply(from, tidings, mode);
-        self.change(mailboxes, channel, tidings, mode, apply)
+        self.change(mailboxes, (channel, mode), tidings, apply)
     }
 
     /// Forgets nodes that do not have a channel any more, and announces that their members have
@@ -161,14 +161,13 @@ impl Directory {
     pub fn listed(
         &self,
         mailboxes: &WorkerMailboxes,
-        channel: &Channel,
+        (channel, mode): (&Channel, Option<PresenceMode>),
         (nodes, is_partial): (Option<&[NodeLife]>, bool),
         (at, id): (Millis, MessageId),
-        mode: Option<PresenceMode>,
     ) -> Heard {
         let news = News::Left(Vec::new());
         let tidings = Tidings::new(0, id, at, news);
-        self.change(mailboxes, channel, &tidings, mode, |roster, mode| {
+        self.change(mailboxes, (channel, mode), &tidings, |roster, mode| {
             roster.set_partial(is_partial);
             let applied =
                 nodes.map_or_else(Applied::default, |nodes| roster.keep_only(nodes, mode));
@@ -181,9 +180,8 @@ impl Directory {
     fn change(
         &self,
         mailboxes: &WorkerMailboxes,
-        channel: &Channel,
+        (channel, mode): (&Channel, Option<PresenceMode>),
         tidings: &Tidings,
-        mode: Option<PresenceMode>,
         change: impl FnOnce(&mut Roster, PresenceMode) -> Applied,
     ) -> Heard {
         let mut woken = WorkerSet::default();

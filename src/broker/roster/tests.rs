@@ -90,7 +90,7 @@ impl World {
         if let Some(member) = node.own.join(&id, 1) {
             node.roster.join(member, connection);
         }
-        let (snapshot, _) = node.roster.view(FULL, Some((&id, connection, 1)));
+        let (snapshot, _) = node.roster.view(FULL, Some((Some(&id), connection)));
         let seen = snapshot.members.iter().map(|one| name(&one.id)).collect();
         node.observers.push(Observer { connection, member: who, seen });
     }
