@@ -143,8 +143,8 @@ impl Roster {
         self.changes = Vec::new();
     }
 
-    /// Makes the node ask the others for their lists, because it may have missed tidings. Until they
-    /// have answered, snapshots say that they are not complete.
+    /// Makes the node ask the others for their lists, because it may have missed tidings. Until
+    /// they have answered, snapshots say that they are not complete.
     pub fn ask_lists(&mut self) {
         self.wants_lists = true;
         self.is_partial = true;

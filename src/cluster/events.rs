@@ -108,7 +108,7 @@ pub struct Publish {
 /// The other nodes that claim a channel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Claimants {
-    /// The nodes.
+    /// At most one start of each, but for those that are known to be over.
     pub nodes: Vec<Origin>,
     /// Whether no other node has a claim, for certain.
     pub is_proven: bool,

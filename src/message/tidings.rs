@@ -78,8 +78,8 @@ pub type Left = (Channel, NodeLife);
 const COUNT: u64 = u32::MAX as u64;
 
 impl Tidings {
-    /// Creates the tidings with this number among those that are told at this time. `id` is the same
-    /// for all of them.
+    /// Creates the tidings with this number among those that are told at this time. `id` is the
+    /// same for all of them.
     pub fn new(number: u64, id: MessageId, at: Millis, news: News) -> Self {
         let id = MessageId::from_u128(id.as_u128() ^ u128::from(number & COUNT));
         Self { number, id, at, digest: None, news }
@@ -113,8 +113,8 @@ impl Tidings {
     }
 }
 
-/// Returns the part of a member in the digest of a list, which is the exclusive or of all parts. All
-/// nodes compute the same one.
+/// Returns the part of a member in the digest of a list, which is the exclusive or of all parts.
+/// All nodes compute the same one.
 pub fn digest(member: &MemberId) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(member)
 }

@@ -15,7 +15,7 @@ use crate::message::{
 /// What a node tells of the members of a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Told {
-    /// The channel.
+    /// The channel whose name is compared with the hash in the subject.
     pub channel: Channel,
     /// What the node tells.
     pub tidings: Tidings,
