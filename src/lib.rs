@@ -248,8 +248,8 @@
 //!   refused whole. A closed connection's leave cannot be refused, so it is tried again until it
 //!   finds room ([`broker::subscriptions`]).
 //! - **Nodes of a cluster tell joins and leaves in the channel's stream**, and ask each other for
-//!   lists when they attach. Keeping each node's list in the stream instead would need no questions,
-//!   but every join would carry all members of its node ([`broker::roster`]).
+//!   lists when they attach. Keeping each node's list in the stream instead would need no
+//!   questions, but every join would carry all members of its node ([`broker::roster`]).
 //! - **Mail is not taken while a drain is unfinished.** If a worker is slower than its publishers,
 //!   its mailbox fills and refuses publishers, instead of the outboxes of consumers that are not
 //!   slow.
