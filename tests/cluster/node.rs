@@ -18,7 +18,8 @@ use fanfare::cluster::vitals::Vitals;
 use fanfare::cluster::wire::{self, Origin};
 use fanfare::mailbox::Interests;
 use fanfare::message::{
-    Audience, Behind, Channel, Content, Landed, Now, RepeatKey, Sender, WorkerId,
+    self, Audience, Behind, Channel, Content, Landed, Left, MessageId, NodeLife, Now, Outgoing,
+    RepeatKey, Sender, Tidings, WorkerId,
 };
 use fanfare::metrics::{Counter, Counters};
 use rustix::time::{ClockId, clock_gettime};
@@ -399,6 +400,35 @@ impl Landing for Behaviour {
             one.behind = one.behind.map(|after| after.max(seq)).filter(|after| *after < one.offset);
         }
         false
+    }
+
+    // These nodes have no members.
+    fn outgoing(&mut self, _: &Channel, _: MessageId) -> Outgoing {
+        Outgoing::default()
+    }
+
+    fn members(&mut self, _: &Channel, _: MessageId) -> Vec<Tidings> {
+        Vec::new()
+    }
+
+    fn tell_list(&mut self, _: &Channel) {}
+
+    fn told(&mut self, _: &Channel, _: &NodeLife, _: &Tidings) -> message::Heard {
+        message::Heard::default()
+    }
+
+    fn listed(
+        &mut self,
+        _: &Channel,
+        _: Option<&[NodeLife]>,
+        _: bool,
+        _: MessageId,
+    ) -> message::Heard {
+        message::Heard::default()
+    }
+
+    fn members_of(&mut self, _: &str, _: Option<u64>) -> Vec<Left> {
+        Vec::new()
     }
 
     fn departing(&mut self) -> Option<Departing> {

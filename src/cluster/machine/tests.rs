@@ -163,7 +163,7 @@ impl World {
             }
             Action::Ended(..) => {}
             Action::Seed(channel, up_to, _) => {
-                node.answers.push_back(Event::Seeded(channel, up_to))
+                node.answers.push_back(Event::Seeded(channel, up_to));
             }
             Action::ReadAnchor(stream) => {
                 let found = self.anchor(stream);
