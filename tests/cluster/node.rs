@@ -18,8 +18,8 @@ use fanfare::cluster::vitals::Vitals;
 use fanfare::cluster::wire::{self, Origin};
 use fanfare::mailbox::Interests;
 use fanfare::message::{
-    self, Audience, Behind, Channel, Content, Landed, Left, MessageId, NodeLife, Now, Outgoing,
-    RepeatKey, Sender, Tidings, WorkerId,
+    Audience, Behind, Channel, Content, Heard as Applied, Landed, Left, MessageId, NodeLife, Now,
+    Outgoing, RepeatKey, Sender, Tidings, WorkerId,
 };
 use fanfare::metrics::{Counter, Counters};
 use rustix::time::{ClockId, clock_gettime};
@@ -413,18 +413,12 @@ impl Landing for Behaviour {
 
     fn tell_list(&mut self, _: &Channel) {}
 
-    fn told(&mut self, _: &Channel, _: &NodeLife, _: &Tidings) -> message::Heard {
-        message::Heard::default()
+    fn told(&mut self, _: &Channel, _: &NodeLife, _: &Tidings) -> Applied {
+        Applied::default()
     }
 
-    fn listed(
-        &mut self,
-        _: &Channel,
-        _: Option<&[NodeLife]>,
-        _: bool,
-        _: MessageId,
-    ) -> message::Heard {
-        message::Heard::default()
+    fn listed(&mut self, _: &Channel, _: Option<&[NodeLife]>, _: bool, _: MessageId) -> Applied {
+        Applied::default()
     }
 
     fn members_of(&mut self, _: &str, _: Option<u64>) -> Vec<Left> {
