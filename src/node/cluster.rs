@@ -9,13 +9,14 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
 use super::threads::{BACKGROUND_THREADS, Node, spawn};
-use super::{Event, NodeError, keys};
+use super::{Event, NodeError, keys, store_file};
 use crate::background::Administering;
 use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials;
 use crate::background::cluster::identity::{self, ClusterId};
 use crate::background::cluster::status::{self, Report};
-use crate::background::cluster::{Member, serve};
+use crate::background::cluster::{Imported, Member, import, serve};
+use crate::background::store::Store;
 use crate::cluster::name::NodeName;
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError, Effective, Fingerprints, cluster};
@@ -39,6 +40,31 @@ pub fn cluster_status(config: &Config) -> Result<Report, NodeError> {
     let effective = effective(config, &secrets, &trust);
     let own = |cluster: &_| Fingerprints::new(&effective, ClusterId::as_str(cluster));
     Ok(status::report(settings, own)?)
+}
+
+/// Compares what was set on the node of these settings alone with what the nodes of its cluster
+/// share, and adds what is missing there if `applies`.
+///
+/// # Errors
+/// Every mistake of the configuration; if the data directory has no store; or if NATS cannot be
+/// reached or does not answer.
+pub fn cluster_import(config: &Config, applies: bool) -> Result<Imported, NodeError> {
+    let settings = Settings::of(config, "import").ok_or_else(|| {
+        config.mistake("cluster.nats", "is not set: there is no cluster to import into")
+    })?;
+    ConfigError::all([cluster::check(config), credentials::check_files(config)])?;
+    let file = store_file(config);
+    if !file.exists() {
+        let nothing = format!("has no {}: no node has run there", file.display());
+        return Err(config.mistake("data_dir", nothing).into());
+    }
+    let store = Store::open(file)?;
+    // A node that has followed a cluster has set its own aside.
+    let own = match store.followed()? {
+        Some(_) => store.set_aside()?,
+        None => store.administered()?,
+    };
+    Ok(import(settings, &own, applies)?)
 }
 
 /// Returns what a node is set up with, as nodes of a cluster compare it.

@@ -16,7 +16,7 @@ mod threads;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -52,7 +52,7 @@ use listen::listen_patiently;
 use reload::Reloader;
 use threads::{BACKGROUND_THREADS, Node, spawn};
 
-pub use cluster::cluster_status;
+pub use cluster::{cluster_import, cluster_status};
 pub use error::NodeError;
 pub use keys::check;
 
@@ -102,8 +102,8 @@ pub fn run(
     let trust = Arc::new(ArcSwap::from_pointee(trust));
     let client = client_files(config)?;
     let _lock = lock(&config.data_dir)?;
-    let store = Store::open(config.data_dir.join("fanfare.db"))?;
-    let reader = Reader::open(config.data_dir.join("fanfare.db"))?;
+    let store = Store::open(store_file(config))?;
+    let reader = Reader::open(store_file(config))?;
     let definitions = store.channels()?;
     webhook::warn_of_never_called(&definitions, config.webhooks.allow_private);
     let definitions = Definitions::new(definitions);
@@ -165,6 +165,11 @@ pub fn run(
         }
         started(&Started { address, driver: node.driver.clone(), secrets });
     })
+}
+
+/// Returns the file of the store in the data directory.
+fn store_file(config: &Config) -> PathBuf {
+    config.data_dir.join("fanfare.db")
 }
 
 /// Creates the directory of a node that may use `part` bytes for what channels keep.

@@ -39,6 +39,7 @@ pub mod status;
 mod thread;
 
 pub use crate::config::address;
+pub use administration::import::{ImportError, Imported, import};
 pub use joining::Member;
 pub use settings::Settings;
 pub use thread::{run, serve};

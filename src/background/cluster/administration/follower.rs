@@ -177,7 +177,7 @@ fn read(entry: &kv::Entry) -> Option<(Key, Option<Entry>)> {
 }
 
 /// Returns what tells this life of the bucket from others, and its last revision.
-async fn end(control: &Control) -> Result<(String, u64), Lost> {
+pub(super) async fn end(control: &Control) -> Result<(String, u64), Lost> {
     let name = format!("KV_{}", control.settings().prefix.administration());
     let info: Option<stream::Info> = control.info(&name).await?;
     let info = info.ok_or_else(another)?;
