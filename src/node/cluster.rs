@@ -10,13 +10,13 @@ use crossbeam_channel::Receiver;
 
 use super::threads::{BACKGROUND_THREADS, Node, spawn};
 use super::{Event, NodeError, keys, store_file};
-use crate::background::Administering;
 use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials;
 use crate::background::cluster::identity::{self, ClusterId};
 use crate::background::cluster::status::{self, Report};
 use crate::background::cluster::{Imported, Member, import, serve};
 use crate::background::store::Store;
+use crate::background::{Administering, Sharing};
 use crate::cluster::name::NodeName;
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError, Effective, Fingerprints, cluster};
@@ -111,6 +111,15 @@ impl Part {
 }
 
 impl Node {
+    /// Opens the way on which the writer shares with other nodes, if the node has a part in a
+    /// cluster.
+    pub(super) fn sharing(&self, part: Option<Part>) -> (Sharing, Option<(Part, Administering)>) {
+        let Some(part) = part else { return (Sharing::alone(), None) };
+        let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
+        let (sharing, administration) = Sharing::with(mailboxes);
+        (sharing, Some((part, administration)))
+    }
+
     /// Starts the thread of the cluster. It reports its end to `told`.
     pub(super) fn join(
         &self,

@@ -27,7 +27,6 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
 
-use crate::background::Sharing;
 use crate::background::store::{Reader, Store, StoreError};
 use crate::background::webhook::{self, Settings};
 use crate::broker::definitions::Definitions;
@@ -142,16 +141,9 @@ pub fn run(
         effective: membership.as_ref().map(|part| part.effective.clone()),
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
-    let (sharing, administration) = match &membership {
-        Some(_) => {
-            let mailboxes = node.shared.interfaces.broker.mailboxes.clone();
-            let (sharing, administration) = Sharing::with(mailboxes);
-            (sharing, Some(administration))
-        }
-        None => (Sharing::alone(), None),
-    };
+    let (sharing, joining) = node.sharing(membership);
     node.start(store, reader, (inboxes, sharing), &told)?;
-    if let Some((part, administration)) = membership.zip(administration) {
+    if let Some((part, administration)) = joining {
         node.join(part, administration, &told)?;
     }
     spawn("reload", &told, move || reloader.run(&reload_asked))?;

@@ -54,6 +54,7 @@ pub(super) async fn run(
     mut over: oneshot::Receiver<()>,
 ) {
     let mut followed = Some(followed);
+    let mut trouble = String::new();
     loop {
         let round = Round::begin(administration, post);
         let ended = tokio::select! {
@@ -72,7 +73,11 @@ pub(super) async fn run(
             }
             Err(lost) => lost,
         };
-        tracing::warn!("what administrators set for all nodes cannot be followed: {lost}");
+        let text = lost.to_string();
+        if text != trouble {
+            tracing::warn!("what administrators set for all nodes cannot be followed: {text}");
+            trouble = text;
+        }
         let pause = sleep(Duration::from_millis(REGISTER_RETRY_MS));
         tokio::pin!(pause);
         loop {
@@ -139,7 +144,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Answers those whose changes are made, because nobody will confirm any more.
+    /// Answers those whose changes are made, because no node will confirm any more.
     fn give_up(&mut self) {
         for (wish, entry, unconfirmed) in self.confirming.take_all() {
             answer(&self.administration.mailboxes, wish, Ok(entry), unconfirmed);

@@ -102,8 +102,9 @@ impl Member {
         }
     }
 
-    /// Keeps the node in the register and the streams alive, until the thread of the cluster ends
-    /// or the node must register again. Then takes the node out of the register.
+    /// Keeps the node in the register and the streams alive, and follows what administrators set,
+    /// until the thread of the cluster ends or the node must register again. Then takes the node
+    /// out of the register.
     pub(super) async fn stay(
         self: Arc<Self>,
         place: Place,
@@ -111,7 +112,7 @@ impl Member {
         news: mpsc::Sender<News>,
         peers: Peers,
     ) {
-        let Place { origin, joined, control } = place;
+        let Place { origin, joined, control } = &place;
         let (over, is_over) = oneshot::channel();
         let (all, has_all) = oneshot::channel();
         let (cluster, node) = (joined.cluster.as_str().into(), origin.node.clone());
@@ -131,16 +132,31 @@ impl Member {
             has_all = has_all => has_all.is_ok(),
             () = until_over(&mut asks) => false,
         };
+        let mut revision = joined.revision;
         if has_all {
             let _ = news.send(News::Joined(Ok(()))).await;
+            self.keep(&place, &mut asks, &mut revision).await;
         }
-        let mut revision = joined.revision;
+        drop((news, over));
+        if let Err(error) = following.await {
+            tracing::error!(%error, "what administrators set for all nodes is not followed");
+        }
+        let leaving = joined.register.remove(&origin.node, revision);
+        if timeout(Duration::from_millis(REGISTER_RETRY_MS), leaving).await.is_err() {
+            tracing::warn!("the node could not be taken out of the register of the cluster");
+        }
+    }
+
+    /// Keeps the node in the register and the streams alive, until the thread of the cluster ends
+    /// or the node must register again.
+    async fn keep(&self, place: &Place, asks: &mut mpsc::Receiver<Ask>, revision: &mut u64) {
+        let Place { origin, joined, control } = place;
         let mut look = interval(Duration::from_millis(REGISTER_LOOK_MS));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trouble = String::new();
-        while has_all {
+        loop {
             let done = tokio::select! {
-                _ = look.tick() => self.look(&control, &joined, &origin, &mut revision).await,
+                _ = look.tick() => self.look(control, joined, origin, revision).await,
                 ask = asks.recv() => match ask {
                     Some(Ask::Remember(stream, anchor)) => {
                         joined.register.remember(stream, anchor).await.map_err(JoinError::from)
@@ -149,7 +165,7 @@ impl Member {
                         look.reset_immediately();
                         Ok(())
                     }
-                    Some(Ask::Again) | None => break,
+                    Some(Ask::Again) | None => return,
                 },
             };
             let text = done.err().map(|error| error.to_string()).unwrap_or_default();
@@ -157,15 +173,6 @@ impl Member {
                 tracing::warn!("the register of the cluster cannot be kept: {text}");
             }
             trouble = text;
-        }
-        drop(news);
-        drop(over);
-        if let Err(error) = following.await {
-            tracing::error!(%error, "what administrators set for all nodes is not followed");
-        }
-        let leaving = joined.register.remove(&origin.node, revision);
-        if timeout(Duration::from_millis(REGISTER_RETRY_MS), leaving).await.is_err() {
-            tracing::warn!("the node could not be taken out of the register of the cluster");
         }
     }
 

@@ -108,7 +108,7 @@ impl Follower {
         self.reach(administration, last).await
     }
 
-    /// Looks whether the bucket is still the same, which nobody tells.
+    /// Looks whether the bucket is still the same, which the consumer does not tell.
     pub(super) async fn look(&mut self, control: &Control) -> Result<(), Lost> {
         let (life, last) = end(control).await?;
         if life == self.at.bucket && last >= self.at.revision { Ok(()) } else { Err(another()) }
