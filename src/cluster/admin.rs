@@ -45,7 +45,7 @@ impl Key {
     }
 }
 
-    /// Returns the key in the text of the bucket, which NATS takes as a part of a subject.
+/// What the bucket has under a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Entry {
     /// A channel definition.

@@ -200,6 +200,7 @@ impl Member {
             let candidate = Candidate { origin, started: self.started, effective: &effective };
             if let Some(newer) = register::update(joined, candidate).await? {
                 *revision = newer;
+                register::warn_of_differences(joined, candidate).await?;
             }
             return Ok(());
         }

@@ -20,7 +20,7 @@ use super::seat::Seat;
 use super::settings::Settings;
 use crate::cluster::ack::Refusal;
 use crate::cluster::events::Published;
-use crate::cluster::health::Condition;
+use crate::cluster::health::{Condition, Obstacle};
 use crate::cluster::landing::{Ending, Landing};
 use crate::cluster::name::Subjects;
 use crate::limits::{
@@ -101,7 +101,12 @@ async fn wait<L: Landing>(member: &Arc<Member>, landing: &mut L) -> Option<Place
                 landing.condition(&Condition::NotJoined(obstacle));
                 advice
             }
-            Attempt::Failed(error) => error.to_string(),
+            Attempt::Failed(error) => {
+                let text = error.to_string();
+                let obstacle = Obstacle::Failing(text.as_str().into());
+                landing.condition(&Condition::NotJoined(obstacle));
+                text
+            }
         };
         if text != last {
             tracing::warn!("this node cannot join its cluster and goes on trying: {text}");
