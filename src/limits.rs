@@ -688,7 +688,8 @@ pub const CLUSTER_DOCUMENT_MS_MAX: u64 = 5_000;
 /// At the bound further ones wait in their queues.
 pub const CLUSTER_PROOFS_MAX: usize = 4_096;
 /// Requests of the thread of documents to the thread of the cluster, and answers to them. There are
-/// never more: writes on their way, a proof, a floor, and messages to remove.
+/// never more: writes on their way, a proof, a floor, and messages to remove. What finds no room
+/// counts as not answered.
 pub const CLUSTER_DOCUMENT_ASKS_MAX: usize = CLUSTER_WRITES_MAX + 64;
 /// Changes of documents that wait for the thread of documents. At the bound the consumer that
 /// brings them waits.

@@ -192,9 +192,7 @@ impl Floor {
     /// Returns the body of the floor's message.
     pub fn encode(&self) -> String {
         let Self { version, up_to, node } = self;
-        format!(
-            "{{\"v\":{VERSION},\"version\":{version},\"up_to\":{up_to},\"node\":\"{node}\"}}"
-        )
+        format!("{{\"v\":{VERSION},\"version\":{version},\"up_to\":{up_to},\"node\":\"{node}\"}}")
     }
 }
 

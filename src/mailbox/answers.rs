@@ -54,6 +54,10 @@ pub enum StoreRefusal {
     PageTooLong,
     /// The answer took too long to find.
     TooSlow,
+    /// The cluster cannot be reached; nothing has changed.
+    Unavailable,
+    /// The cluster did not answer, so that it is not known whether it has the document.
+    Unknown,
     /// A worker or the store is busy; the same request may succeed a second later.
     Busy,
     /// The store failed; the log says how.

@@ -12,9 +12,12 @@ use super::threads::{BACKGROUND_THREADS, Node, spawn};
 use super::{Event, NodeError, keys};
 use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials;
+use crate::background::cluster::documents::{self, Inside, Outside};
 use crate::background::cluster::identity::{self, ClusterId};
 use crate::background::cluster::status::{self, Report};
 use crate::background::cluster::{Member, serve};
+use crate::background::store::Store;
+use crate::background::store::copy::Copy;
 use crate::cluster::name::NodeName;
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError, Effective, Fingerprints, cluster};
@@ -57,36 +60,59 @@ pub(super) struct Part {
     submitted: Receiver<Submitted>,
     name: NodeName,
     control: Settings,
+    /// The way of documents to their thread.
+    documents: Arc<Outside>,
+}
+
+/// What the thread of documents needs in a cluster.
+pub(super) struct Documents {
+    pub(super) copy: Copy,
+    pub(super) name: NodeName,
+    pub(super) inside: Inside,
+    pub(super) membership: Arc<Membership>,
 }
 
 impl Part {
     /// Opens the way of publications to the cluster's stream, and names the node.
     ///
     /// # Errors
-    /// If the name of the node cannot be kept, or the system gives no event descriptor.
+    /// If the name of the node cannot be kept, the copy of the documents cannot be opened, or the
+    /// system gives no event descriptor.
     pub(super) fn new(
         config: &Config,
         secrets: &Secrets,
         trust: &Trust,
         mailboxes: &mut Mailboxes,
-    ) -> Result<Self, NodeError> {
+        store: &Store,
+    ) -> Result<(Self, Documents), NodeError> {
         let name = identity::node_name(config).map_err(NodeError::Identity)?;
         let control = Settings::of(config, name.as_str())
             .ok_or_else(|| config.mistake("cluster.nats", "is not set"))?;
-        Ok(Self {
-            membership: Arc::default(),
+        let copy = Copy::open(config.data_dir.join("cluster-documents.db"))?;
+        let own = store.live_documents();
+        if own > 0 {
+            tracing::warn!(own, "documents that this node had before are not those of the cluster");
+        }
+        let (inside, outside) = documents::open();
+        let membership = Arc::<Membership>::default();
+        let documents =
+            Documents { copy, name: name.clone(), inside, membership: membership.clone() };
+        let part = Self {
+            membership,
             effective: Arc::new(ArcSwap::from_pointee(effective(config, secrets, trust))),
             submitted: mailboxes.open_stream()?,
             name,
             control,
-        })
+            documents: outside,
+        };
+        Ok((part, documents))
     }
 }
 
 impl Node {
     /// Starts the thread of the cluster. It reports its end to `told`.
     pub(super) fn join(&self, part: Part, told: &mpsc::Sender<Event>) -> io::Result<()> {
-        let Part { membership, effective, submitted, name, control } = part;
+        let Part { membership, effective, submitted, name, control, documents } = part;
         let shared = self.shared.clone();
         let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS);
         let definitions = self.shared.clone();
@@ -96,6 +122,7 @@ impl Node {
             effective,
             control,
             window: Box::new(move || replay_window(&definitions.interfaces)),
+            documents,
         };
         spawn(THREAD, told, move || {
             let interfaces = Interfaces(shared.clone());

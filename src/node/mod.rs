@@ -49,7 +49,7 @@ use crate::runtime::shared::{About, Clock, HttpEnd, Shared};
 use crate::runtime::transmit::Backend;
 use listen::listen_patiently;
 use reload::Reloader;
-use threads::{BACKGROUND_THREADS, Node, spawn};
+use threads::{BACKGROUND_THREADS, CLUSTER_THREADS, Node, spawn};
 
 pub use cluster::cluster_status;
 pub use error::NodeError;
@@ -116,9 +116,13 @@ pub fn run(
     let (mut mailboxes, inboxes) =
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
     let membership = match config.is_clustered() {
-        true => Some(cluster::Part::new(config, &secrets, &trust.load(), &mut mailboxes)?),
+        true => {
+            let trust = trust.load();
+            Some(cluster::Part::new(config, &secrets, &trust, &mut mailboxes, &store)?)
+        }
         false => None,
     };
+    let (membership, documents) = membership.unzip();
     let broker =
         Broker::new(directory(config, part, &mailboxes), definitions, policies, mailboxes, memory);
     if let Some(ClientFiles { version, files }) = &client {
@@ -141,7 +145,7 @@ pub fn run(
         effective: membership.as_ref().map(|part| part.effective.clone()),
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
-    node.start(store, reader, inboxes, &told)?;
+    node.start((store, reader), inboxes, documents, &told)?;
     if let Some(part) = membership {
         node.join(part, &told)?;
     }
@@ -171,7 +175,8 @@ fn directory(config: &Config, part: usize, mailboxes: &Mailboxes) -> Directory {
 /// Creates what all threads share.
 fn share(interfaces: interface::Shared, acceptors: usize, about: About) -> Shared {
     let config = &interfaces.config;
-    let background = BACKGROUND_THREADS + usize::from(config.is_clustered());
+    let in_cluster = if config.is_clustered() { CLUSTER_THREADS } else { 0 };
+    let background = BACKGROUND_THREADS + in_cluster;
     Shared {
         metrics: Metrics::new(config.workers + acceptors + background)
             .clustered(config.is_clustered()),

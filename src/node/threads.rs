@@ -6,14 +6,18 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use arc_swap::ArcSwap;
+use crossbeam_channel::{bounded, never};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Event;
+use super::cluster::Documents;
+use crate::background::cluster::documents::{Desk, Queues};
 use crate::background::store::{Reader, Store};
 use crate::background::webhook::Settings;
 use crate::background::{self, Incoming, News, Writer};
 use crate::interface::authenticators::{Authenticators, Trust};
 use crate::interface::m2::documents;
+use crate::limits::READER_QUEUE_MAX;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail};
 use crate::message::WorkerId;
 use crate::runtime::accepting;
@@ -25,6 +29,9 @@ use crate::runtime::{Arrivals, Turns, Worker};
 
 /// Background threads with counters of their own: the writer and the thread of webhooks.
 pub(super) const BACKGROUND_THREADS: usize = 2;
+/// Threads of a node in a cluster with counters of their own: that of the cluster, and that of its
+/// documents.
+pub(super) const CLUSTER_THREADS: usize = 2;
 
 /// The parts of a node that its threads share.
 pub(super) struct Node {
@@ -54,17 +61,24 @@ impl Node {
     /// Starts all threads. Each reports its end to `told`.
     pub(super) fn start(
         &self,
-        store: Store,
-        reader: Reader,
+        (store, reader): (Store, Reader),
         inboxes: Inboxes,
+        documents: Option<Documents>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let incoming = Incoming {
-            wishes: inboxes.side,
-            records: inboxes.history,
-            writes: inboxes.documents,
-            loads: inboxes.loads,
-        };
+        let (mut writes, mut loads, mut looks) = (inboxes.documents, inboxes.loads, None);
+        if let Some(documents) = documents {
+            let (look, looked) = bounded(READER_QUEUE_MAX);
+            let queues = Queues {
+                writes: std::mem::replace(&mut writes, never()),
+                loads: std::mem::replace(&mut loads, never()),
+                looks: looked,
+            };
+            self.start_desk(documents, queues, told)?;
+            looks = Some(look);
+        }
+        let (wishes, records) = (inboxes.side, inboxes.history);
+        let incoming = Incoming { wishes, records, writes, loads };
         self.start_writer(store, incoming, told)?;
         let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
         spawn("policies", told, move || {
@@ -74,7 +88,7 @@ impl Node {
         })?;
         let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
         spawn("reader", told, move || {
-            background::reader::run(reader, &inboxes.reader, &mailboxes);
+            background::reader::run(reader, &inboxes.reader, &mailboxes, looks.as_ref());
         })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.shared.interfaces.config.acceptor_threads == 0;
@@ -110,23 +124,31 @@ impl Node {
                     let next = shared.interfaces.broker.definitions.load().replaced_by(all);
                     shared.interfaces.broker.definitions.store(Arc::new(next));
                 }
-                News::Document(document, places) => {
-                    documents::publish_document(
-                        &shared.interfaces,
-                        document,
-                        places,
-                        shared.clock.now(),
-                    );
-                }
-                News::Loaded(load, stored) => {
-                    documents::answer_load(&shared.interfaces, load, stored, shared.clock.now());
-                }
+                news @ (News::Document(..) | News::Loaded(..)) => announce(&shared, news),
                 News::Permissions(all) => {
                     let next = shared.interfaces.broker.policies.load().replaced_by(all);
                     shared.interfaces.broker.policies.store(Arc::new(next));
                 }
             });
             let _ = flushed.send(Event::Flushed(ended));
+        })
+    }
+
+    /// Starts the thread that has the cluster's documents.
+    fn start_desk(
+        &self,
+        documents: Documents,
+        queues: Queues,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
+        let Documents { copy, name, inside, membership } = documents;
+        let shared = self.shared.clone();
+        let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS + 1);
+        let mailboxes = shared.interfaces.broker.mailboxes.clone();
+        let is_serving = move || membership.condition().is_serving();
+        spawn("documents", told, move || {
+            Desk::new((copy, name), inside, queues, (mailboxes, counters), is_serving)
+                .run(|news| announce(&shared, news));
         })
     }
 
@@ -195,6 +217,21 @@ impl Node {
                 tracing::error!(%error, "an acceptor cannot run");
             }
         })
+    }
+}
+
+/// Sends a document, or what was read for a subscriber.
+fn announce(shared: &Shared, news: News<'_>) {
+    let now = shared.clock.now();
+    match news {
+        News::Document(document, places) => {
+            documents::publish_document(&shared.interfaces, document, places, now);
+        }
+        News::Loaded(load, stored) => {
+            documents::answer_load(&shared.interfaces, load, stored, now);
+        }
+        // Only the store announces them.
+        News::Channels(_) | News::Permissions(_) => {}
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::control::{self, Control};
+use super::documents::Outside;
 use super::register::{self, Candidate, JoinError, Joined, NotJoined, Outcome};
 use super::seat::{Ask, News, Seat};
 use super::settings::Settings;
@@ -30,6 +31,8 @@ pub struct Member {
     /// Returns the longest time for which clients may ask for what they have missed, by the
     /// configuration and by the definitions of channels.
     pub window: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// The way to the thread of documents.
+    pub documents: Arc<Outside>,
 }
 
 /// What an attempt to join has come to.
@@ -62,6 +65,7 @@ impl Member {
             patience: cluster.publish_timeout_ms,
             audience_patience: cluster.audience_ms,
             seat: Some(seat),
+            documents: Some(self.documents.clone()),
         }
     }
 

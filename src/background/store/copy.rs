@@ -88,11 +88,7 @@ impl Copy {
     ///
     /// # Errors
     /// The database's own failures; then nothing was applied.
-    pub fn apply(
-        &mut self,
-        changes: &[Change],
-        me: &NodeName,
-    ) -> Result<Vec<Applied>, StoreError> {
+    pub fn apply(&mut self, changes: &[Change], me: &NodeName) -> Result<Vec<Applied>, StoreError> {
         let apply = || {
             let transaction = self.connection.unchecked_transaction()?;
             let mut step = Step {
@@ -109,8 +105,7 @@ impl Copy {
             transaction.commit()?;
             Ok((applied, documents, position))
         };
-        let (applied, documents, position) =
-            apply().map_err(|fault| failed(&self.path, fault))?;
+        let (applied, documents, position) = apply().map_err(|fault| failed(&self.path, fault))?;
         (self.documents, self.position) = (documents, position);
         Ok(applied)
     }
@@ -140,25 +135,40 @@ impl Copy {
         documents::find(&self.connection, key).map_err(|fault| failed(&self.path, fault))
     }
 
-    /// Returns the floor for the oldest deleted documents, if there are more than are remembered.
-    /// Only those with a place up to `up_to` are forgotten.
+    /// Returns the floor for the oldest deleted documents, and the place that the floor before it
+    /// must have, if there are more deleted documents than are remembered. Only those with a place
+    /// up to `up_to` are forgotten.
     ///
     /// # Errors
     /// The database's own failures.
-    pub fn floor(&self, up_to: Seq, me: &NodeName) -> Result<Option<Floor>, StoreError> {
+    pub fn floor(&self, up_to: Seq, me: &NodeName) -> Result<Option<(Floor, Seq)>, StoreError> {
         if !self.documents.must_forget() {
             return Ok(None);
         }
+        let last = "SELECT version, seq, up_to FROM forgotten_documents";
         let oldest = "SELECT max(version) FROM (
                       SELECT version FROM documents WHERE data IS NULL AND seq BETWEEN 1 AND ?1
                       ORDER BY version LIMIT ?2)";
         let read = || {
+            // Whoever reads only the new floor must forget everything that the last one forgets.
+            let (forgotten, expected, least) = self.connection.query_row(last, [], |row| {
+                Ok((
+                    row.get(0).map(unsigned)?,
+                    row.get(1).map(unsigned)?,
+                    row.get(2).map(unsigned)?,
+                ))
+            })?;
+            let up_to = up_to.max(least);
             let mut statement = self.connection.prepare_cached(oldest)?;
-            let most = integer(DELETED_DOCUMENTS_FORGOTTEN);
-            statement.query_row([integer(up_to), most], |row| row.get::<_, Option<i64>>(0))
+            let bounds = [integer(up_to), integer(DELETED_DOCUMENTS_FORGOTTEN)];
+            let version = statement.query_row(bounds, |row| row.get::<_, Option<i64>>(0))?;
+            let floor = version.map(|version| {
+                let version = unsigned(version).max(forgotten);
+                Floor { version, up_to, node: me.clone() }
+            });
+            Ok(floor.map(|floor| (floor, expected)))
         };
-        let version = read().map_err(|fault| failed(&self.path, fault))?;
-        Ok(version.map(|version| Floor { version: unsigned(version), up_to, node: me.clone() }))
+        read().map_err(|fault| failed(&self.path, fault))
     }
 }
 
@@ -179,9 +189,11 @@ impl Step<'_> {
             Change::Message(seq, _) if *seq <= self.position.seq => {}
             Change::Message(seq, entry) => {
                 match entry {
-                    Some(Entry::Document(document)) => applied.is_news = self.put(document, *seq)?,
+                    Some(Entry::Document(document)) => {
+                        applied.is_news = self.put(document, *seq)?
+                    }
                     Some(Entry::Floor(floor)) => {
-                        let forgotten = self.forget(floor)?;
+                        let forgotten = self.forget(floor, *seq)?;
                         applied.forgotten =
                             if floor.node == *self.me { forgotten } else { Vec::new() };
                     }
@@ -198,6 +210,7 @@ impl Step<'_> {
     /// everything that it has now.
     fn begin(&mut self, life: &str, end: Seq) -> rusqlite::Result<()> {
         self.connection.execute("UPDATE documents SET seq = 0 WHERE seq > 0", [])?;
+        self.connection.execute("UPDATE forgotten_documents SET seq = 0, up_to = 0", [])?;
         self.position = Position { life: life.into(), seq: 0, end: Some(end) };
         Ok(())
     }
@@ -205,10 +218,9 @@ impl Step<'_> {
     /// Drops the documents that this life of the stream does not have. Documents that are created
     /// later get later versions than theirs.
     fn drop_doubtful(&mut self) -> rusqlite::Result<()> {
-        let Some(end) = self.position.end.filter(|end| *end <= self.position.seq) else {
+        if self.position.end.is_none_or(|end| end > self.position.seq) {
             return Ok(());
-        };
-        debug_assert!(end <= self.position.seq);
+        }
         self.position.end = None;
         let latest = "SELECT coalesce(max(version), 0) FROM documents WHERE seq = 0";
         let latest = self.connection.query_row(latest, [], |row| row.get(0))?;
@@ -239,7 +251,7 @@ impl Step<'_> {
     }
 
     /// Forgets deleted documents. Returns their places.
-    fn forget(&mut self, floor: &Floor) -> rusqlite::Result<Vec<Seq>> {
+    fn forget(&mut self, floor: &Floor, seq: Seq) -> rusqlite::Result<Vec<Seq>> {
         let forget = "DELETE FROM documents WHERE data IS NULL AND version <= ?1
                       AND seq BETWEEN 1 AND ?2 RETURNING seq";
         let mut statement = self.connection.prepare_cached(forget)?;
@@ -248,6 +260,8 @@ impl Step<'_> {
         let places = places.collect::<rusqlite::Result<Vec<_>>>()?;
         self.documents.forgot(places.len() as u64);
         self.remember(integer(floor.version))?;
+        let note = "UPDATE forgotten_documents SET seq = ?1, up_to = ?2";
+        self.connection.prepare_cached(note)?.execute([integer(seq), integer(floor.up_to)])?;
         Ok(places)
     }
 

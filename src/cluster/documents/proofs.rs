@@ -89,7 +89,8 @@ impl<W> Proofs<W> {
         self.remove(|what, _| refused(what))
     }
 
-    /// Lets everything wait for another message, because the stream has lost the earlier ones.
+    /// Lets everything wait for another message, because the stream has lost the earlier ones, or
+    /// nothing is known of them.
     pub fn begin_again(&mut self) {
         let stored = std::mem::take(&mut self.stored);
         self.next.extend(stored.into_iter().flat_map(|(_, waiting)| waiting));

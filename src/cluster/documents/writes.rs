@@ -216,12 +216,7 @@ impl<T> Writes<T> {
 
     /// Takes an answer of the stream. `position` is the place up to which the copy has everything.
     /// Returns `None` if the writer has its answer already.
-    pub fn settled(
-        &mut self,
-        number: u64,
-        outcome: Outcome,
-        position: Seq,
-    ) -> Option<Settled<T>> {
+    pub fn settled(&mut self, number: u64, outcome: Outcome, position: Seq) -> Option<Settled<T>> {
         let key = self.flying.remove(&number)?;
         let line = self.lines.get_mut(&key)?;
         let (_, version) = line.flying.take()?;

@@ -119,11 +119,12 @@ impl ApiError {
             .advise("Try again after a second")
     }
 
-    /// 503: nodes of a cluster share no documents, so that none is served.
-    pub fn cluster_unsupported() -> Self {
-        let message = "This release shares no documents between the nodes of a cluster";
-        Self::new(503, "CLUSTER_UNSUPPORTED", message)
-            .advise("Use M2 Realtime on a node without cluster.nats")
+    /// 503: the cluster's stream did not answer in time, so that it is not known whether it has the
+    /// document.
+    pub fn document_unknown() -> Self {
+        let message = "The cluster did not answer in time: the document may be written or not";
+        Self::new(503, "BACKPLANE_UNKNOWN", message)
+            .advise("Read the document, or write it again with its own version")
     }
 
     /// 503: the cluster's stream did not answer in time, so that it is not known whether it has the
@@ -265,6 +266,8 @@ impl From<StoreRefusal> for ApiError {
             StoreRefusal::TooSlow => Self::too_slow(),
             StoreRefusal::Busy => Self::overloaded(),
             StoreRefusal::Failed => Self::store_failed(),
+            StoreRefusal::Unavailable => Self::unavailable(),
+            StoreRefusal::Unknown => Self::document_unknown(),
         }
     }
 }

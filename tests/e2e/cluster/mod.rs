@@ -3,6 +3,7 @@
 mod audience;
 mod clients;
 mod definitions;
+mod documents;
 mod fleet;
 mod measured;
 mod order;

@@ -36,13 +36,16 @@ fn data(copy: &Copy, id: &str) -> Option<String> {
 fn changes_are_applied_once_and_the_place_is_kept() {
     let (directory, mut copy) = fresh();
     apply(&mut copy, &[Change::Began("life".into(), 3)]);
-    let news = apply(&mut copy, &[
-        change(1, "a", Some("1"), 10),
-        Change::Message(2, Some(Entry::Proof)),
-        change(3, "a", Some("2"), 11),
-        change(3, "a", Some("3"), 12),
-        change(4, "b", None, 12),
-    ]);
+    let news = apply(
+        &mut copy,
+        &[
+            change(1, "a", Some("1"), 10),
+            Change::Message(2, Some(Entry::Proof)),
+            change(3, "a", Some("2"), 11),
+            change(3, "a", Some("3"), 12),
+            change(4, "b", None, 12),
+        ],
+    );
     assert_eq!(news, [true, false, true, false, true], "the fourth came twice");
     assert_eq!((data(&copy, "a"), data(&copy, "b")), (Some("2".into()), None));
     drop(copy);
@@ -63,7 +66,8 @@ fn another_life_of_the_stream_is_told_anew_without_repetition() {
     apply(&mut copy, &[Change::Began("second".into(), 2)]);
     let standing = copy.before(&key("lost", None)).unwrap().standing;
     assert_eq!(standing.map(|one| (one.seq, one.version)), Some((0, 90)), "not known yet");
-    let news = apply(&mut copy, &[change(1, "kept", Some("1"), 10), change(2, "new", Some("1"), 5)]);
+    let news =
+        apply(&mut copy, &[change(1, "kept", Some("1"), 10), change(2, "new", Some("1"), 5)]);
     assert_eq!(news, [false, true]);
     assert_eq!((data(&copy, "kept"), data(&copy, "lost")), (Some("1".into()), None));
     let before = copy.before(&key("lost", None)).unwrap();
@@ -78,15 +82,14 @@ fn deleted_documents_are_forgotten_by_the_streams_floor() {
     let (_directory, mut copy) = fresh();
     copy.documents.bound(10, 2);
     apply(&mut copy, &[Change::Began("life".into(), 0)]);
-    apply(&mut copy, &[
-        change(1, "a", None, 30),
-        change(2, "b", None, 20),
-        change(3, "c", Some("1"), 10),
-    ]);
+    apply(
+        &mut copy,
+        &[change(1, "a", None, 30), change(2, "b", None, 20), change(3, "c", Some("1"), 10)],
+    );
     assert_eq!(copy.floor(9, &me()).unwrap(), None, "both are remembered");
     apply(&mut copy, &[change(4, "d", None, 15)]);
-    let floor = copy.floor(2, &me()).unwrap().unwrap();
-    assert_eq!((floor.version, floor.up_to), (30, 2), "the fourth is too young");
+    let (floor, expected) = copy.floor(2, &me()).unwrap().unwrap();
+    assert_eq!((floor.version, floor.up_to, expected), (30, 2, 0), "the fourth is too young");
     let message = Change::Message(5, Some(Entry::Floor(floor.clone())));
     let applied = copy.apply(&[message], &me()).unwrap();
     assert_eq!(applied[0].forgotten, [1, 2]);
@@ -95,6 +98,10 @@ fn deleted_documents_are_forgotten_by_the_streams_floor() {
     assert_eq!(before(&copy, "a").forgotten, 30);
     assert!(before(&copy, "d").standing.is_some());
     assert_eq!(copy.documents, copy.documents.recounted(&copy.connection).unwrap());
+    copy.documents.bound(10, 0);
+    let next = copy.floor(4, &me()).unwrap().unwrap();
+    let wanted = Floor { version: 30, up_to: 4, node: me() };
+    assert_eq!(next, (wanted, 5), "it includes the last one, and follows it");
     let other = Floor { node: NodeName::read("n2").unwrap(), up_to: 9, ..floor };
     let applied = copy.apply(&[Change::Message(6, Some(Entry::Floor(other)))], &me()).unwrap();
     assert!(applied[0].forgotten.is_empty(), "the other node removes it from the stream");

@@ -45,11 +45,17 @@ fn writes_of_one_document_follow_each_other_by_the_streams_own_answers() {
     let sent = put(writes.decide(&first, &old, false, 500));
     assert_eq!((sent.expected, sent.document.version), (7, 1_001));
     assert!(writes.decide(&first, &old, true, 500).is_none(), "it is on its way");
-    assert_eq!(done(writes.settled(sent.number, Outcome::Stored(20), 9)), (1, Answer::Written(1_001)));
+    assert_eq!(
+        done(writes.settled(sent.number, Outcome::Stored(20), 9)),
+        (1, Answer::Written(1_001))
+    );
     let second = writes.first(&key("a")).unwrap();
     let sent = put(writes.decide(&second, &old, false, 500));
     assert_eq!((sent.expected, sent.document.version), (20, 1_002), "the copy is behind");
-    assert_eq!(done(writes.settled(sent.number, Outcome::Stored(21), 9)), (2, Answer::Written(1_002)));
+    assert_eq!(
+        done(writes.settled(sent.number, Outcome::Stored(21), 9)),
+        (2, Answer::Written(1_002))
+    );
     assert!(writes.is_empty());
     writes.passed(&key("a"), 20);
     assert_eq!(writes.lines.len(), 1, "the copy is still behind");
