@@ -72,7 +72,8 @@ pub struct Put {
 pub enum Outcome {
     /// It has the document, at this place.
     Stored(Seq),
-    /// It does not have the document.
+    /// It does not have the document. It has moved to 0 if the place of another message of the
+    /// document is not known.
     Refused(Refusal),
     /// It has the document or not.
     Unknown,

@@ -20,6 +20,10 @@ use crate::cluster::name::{NodeName, Prefix, Seq};
 use crate::message::Millis;
 use crate::metrics::Counters;
 
+/// The error of JetStream if another message of the subject is being stored, so that its sequence
+/// is not known yet.
+const UNDER_WAY: u64 = 10_164;
+
 /// The running tasks, which end when this is dropped.
 pub(in crate::background::cluster) struct Service {
     tasks: [AbortHandle; 2],
@@ -124,12 +128,15 @@ impl Storing {
             return Outcome::Refused(Refusal::Error(0));
         };
         let subject = self.places.document(&put.document.key);
-        let outcome = self.store(subject, Some(put.expected), body).await;
-        if let Outcome::Refused(Refusal::Error(code)) = outcome {
-            let stream = self.places.stream();
-            tracing::error!(code, "the stream {stream} refuses a document with this error of NATS");
+        match self.store(subject, Some(put.expected), body).await {
+            Outcome::Refused(Refusal::Error(UNDER_WAY)) => Outcome::Refused(Refusal::Moved(0)),
+            Outcome::Refused(Refusal::Error(code)) => {
+                let stream = self.places.stream();
+                tracing::error!(code, "the stream {stream} refuses a document, with this code");
+                Outcome::Refused(Refusal::Error(code))
+            }
+            outcome => outcome,
         }
-        outcome
     }
 
     /// Stores a message, if the last one of its subject is the expected one.
