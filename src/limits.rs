@@ -691,8 +691,8 @@ pub const CLUSTER_PROOFS_MAX: usize = 4_096;
 /// never more: writes on their way, a proof, a floor, and messages to remove. What finds no room
 /// counts as not answered.
 pub const CLUSTER_DOCUMENT_ASKS_MAX: usize = CLUSTER_WRITES_MAX + 64;
-/// Changes of documents that wait for the thread of documents. At the bound the consumer that
-/// brings them waits.
+/// Changes of documents that wait for the thread of documents, each up to 1 MB. At the bound the
+/// consumer that brings them waits.
 pub const CLUSTER_CHANGES_MAX: usize = 64;
 /// Bytes of changes that are put into the copy in one commit. A single document may be longer.
 pub const CLUSTER_CHANGES_BYTES: usize = 1024 * 1024;

@@ -1,17 +1,20 @@
 //! Documents of M2 on several nodes: one order of versions, whatever node writes and reads.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::fleet::{Broker, Fleet};
+use super::fleet::{Broker, Fleet, health};
 use crate::m2::app::{
     call, delete, frame, path, place, put, put_text, service, user, warning, written,
 };
 use crate::m2::documents::{HOUR_MS, at, date, refusal};
 use crate::m2::listener::Listener;
 use crate::order::join;
+use crate::support::nats::Nats;
 use crate::support::{Node, Response, wait_until};
 
 const KEY: (&str, &str) = ("kvStore", "World:kvstoreClient:testKey");
@@ -126,6 +129,7 @@ fn a_version_is_given_once_in_the_whole_cluster() {
         assert_eq!((won.len(), lost.len()), (1, 2), "round {round}");
         assert!(lost.into_iter().all(|answer| current(answer) == ahead));
     }
+    assert_eq!(get(&nodes[1], KEY), frame(None, KEY, "3", &next));
     let conflicts = nodes.iter().map(|node| node.metric("fanfare_documents_stale_total"));
     assert_eq!(conflicts.sum::<u64>(), 22);
 }
@@ -149,6 +153,96 @@ fn what_was_answered_is_read_and_heard_first_on_every_node() {
             assert_eq!(newcomer.subscribe(KEY.0, KEY.1), expected, "heard after {number}");
         }
         assert_eq!(early.hear(), expected);
+    }
+}
+
+#[test]
+fn many_writers_of_one_document_all_have_their_turn() {
+    let fleet = Fleet::start(3);
+    let all: Vec<Vec<String>> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..12)
+            .map(|number| {
+                let node = &fleet.nodes[number % 3];
+                let write = move |_| put(node, &place(), KEY, &json!({ "data": number }));
+                scope.spawn(move || (0..15).map(write).collect())
+            })
+            .collect();
+        writers.into_iter().map(join).collect()
+    });
+    assert!(all.iter().all(|versions| rises(versions)));
+    let distinct: BTreeSet<_> = all.iter().flatten().collect();
+    assert_eq!(distinct.len(), 12 * 15);
+    let conflicts = |node: &Node| node.metric("fanfare_cluster_document_conflicts_total");
+    assert!(fleet.nodes.iter().map(conflicts).sum::<u64>() > 0, "they were in each other's way");
+}
+
+/// Writes until `is_over`, on documents of its own and on one that all share. Returns the versions
+/// of the shared one that were answered.
+fn write_through_a_fault(node: &Node, own: &str, is_over: &AtomicBool) -> Vec<String> {
+    let mut answered = Vec::new();
+    let mut number = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        number += 1;
+        for id in [own, KEY.1] {
+            let answer = at("PUT", (KEY.0, id), "", &json!({ "data": number }).to_string(), node);
+            let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
+            match answer.status {
+                200 if id == KEY.1 => answered.push(written(&answer)),
+                200 => {}
+                503 => assert!(error.starts_with("BACKPLANE") || error == "OVERLOADED", "{error}"),
+                status => panic!("{status}: {}", answer.text()),
+            }
+        }
+    }
+    answered
+}
+
+#[test]
+fn no_answered_write_is_lost_with_the_streams_leader() {
+    let mut fleet = Fleet::on_three(3, &[]);
+    let mut listeners: Vec<_> = fleet
+        .nodes
+        .iter()
+        .map(|node| {
+            let mut listener = Listener::connect(node, &service(place()));
+            listener.subscribe_early(KEY.0, KEY.1);
+            listener
+        })
+        .collect();
+    let is_over = AtomicBool::new(false);
+    let Fleet { nodes, nats, .. } = &mut fleet;
+    let answered: Vec<Vec<String>> = thread::scope(|scope| {
+        let is_over = &is_over;
+        let writers: Vec<_> = nodes
+            .iter()
+            .enumerate()
+            .map(|(number, node)| {
+                scope.spawn(move || write_through_a_fault(node, &number.to_string(), is_over))
+            })
+            .collect();
+        for server in &mut nats.servers {
+            thread::sleep(Duration::from_millis(300));
+            server.kill();
+            thread::sleep(Duration::from_secs(6));
+            server.start_again(true);
+            thread::sleep(Duration::from_secs(3));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        writers.into_iter().map(join).collect()
+    });
+    fleet.wait_until_healthy();
+    assert!(answered.iter().all(|versions| rises(versions)));
+    let all: BTreeSet<_> = answered.iter().flatten().cloned().collect();
+    assert_eq!(all.len(), answered.iter().map(Vec::len).sum::<usize>(), "each is given once");
+    let last = put(&fleet.nodes[0], &place(), KEY, &json!({ "data": "last" }));
+    assert!(all.last() < Some(&last));
+    for (node, listener) in fleet.nodes.iter().zip(&mut listeners) {
+        assert_eq!(version(&get(node, KEY)), last);
+        let heard = hear_until(listener, &last);
+        assert!(rises(&heard), "{heard:?}");
+        for own in ["0", "1", "2"] {
+            assert_eq!(get(node, (KEY.0, own)), get(&fleet.nodes[0], (KEY.0, own)));
+        }
     }
 }
 
@@ -298,4 +392,27 @@ fn a_broker_that_lost_the_documents_is_believed_and_versions_still_rise() {
     let next = put(&fleet.nodes[0], &place(), KEY, &json!({ "data": 2 }));
     assert!(next > ahead, "{next} is later than {ahead}");
     assert_eq!(listener.hear(), frame(None, KEY, "2", &next));
+}
+
+#[test]
+fn documents_that_a_node_had_alone_are_told_and_not_shown() {
+    static IS_MEMBER: AtomicBool = AtomicBool::new(false);
+    let nats = Nats::one();
+    let url = nats.url();
+    let mut node = Node::with(move |command| {
+        if IS_MEMBER.load(Ordering::Relaxed) {
+            command.env("FANFARE_CLUSTER_NATS", &url);
+        }
+    });
+    put(&node, &place(), KEY, &json!({ "data": 1 }));
+    IS_MEMBER.store(true, Ordering::Relaxed);
+    node.restart();
+    wait_until("the node serves", || health(&node) == (200, json!("ok")));
+    refusal(&at("GET", KEY, "", "", &node), 404, "NOT_FOUND");
+    let told = "documents that this node had before are not those of the cluster own=1";
+    assert!(node.output().contains(told), "{}", node.output());
+    put(&node, &place(), KEY, &json!({ "data": 2 }));
+    IS_MEMBER.store(false, Ordering::Relaxed);
+    node.restart();
+    assert!(get(&node, KEY).contains(r#""data":1,"#), "it has its own again");
 }

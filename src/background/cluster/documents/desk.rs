@@ -264,6 +264,8 @@ impl<S: Fn() -> bool> Desk<S> {
         let (answers, names) = self.writes.expire(now);
         answers.into_iter().for_each(|(ticket, answer)| self.answer(ticket, answer));
         names.into_iter().for_each(|name| self.decide(name, false));
+        let writes = &self.writes;
+        self.behind.retain(|(_, name)| writes.first(&name.key).as_ref() == Some(name));
         let mut over = self.proofs.expire(now);
         if !(self.is_serving)() {
             // Writes on their way may be stored, and subscribers wait for a while.

@@ -149,7 +149,12 @@ impl Storing {
         let Some(mut answers) = self.client.ask(subject, headers, body, end).await else {
             return Outcome::Refused(Refusal::Unavailable);
         };
-        let Some(answer) = answers.next().await else { return Outcome::Unknown };
+        let Some(answer) = answers.next().await else {
+            return match answers.give_up() {
+                true => Outcome::Unknown,
+                false => Outcome::Refused(Refusal::Unavailable),
+            };
+        };
         match Ack::read(answer.status(), &answer.payload(), &stream) {
             Some(Ack::Stored { seq, .. }) => Outcome::Stored(seq),
             Some(Ack::Refused(refusal)) => Outcome::Refused(refusal),
