@@ -8,16 +8,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
+use super::documents::Documents;
 use super::threads::{BACKGROUND_THREADS, Node, spawn};
 use super::{Event, NodeError, keys};
 use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials;
-use crate::background::cluster::documents::{self, Inside, Outside};
+use crate::background::cluster::documents::Outside;
 use crate::background::cluster::identity::{self, ClusterId};
 use crate::background::cluster::status::{self, Report};
 use crate::background::cluster::{Member, serve};
 use crate::background::store::Store;
-use crate::background::store::copy::Copy;
 use crate::cluster::name::NodeName;
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError, Effective, Fingerprints, cluster};
@@ -64,12 +64,21 @@ pub(super) struct Part {
     documents: Arc<Outside>,
 }
 
-/// What the thread of documents needs in a cluster.
-pub(super) struct Documents {
-    pub(super) copy: Copy,
-    pub(super) name: NodeName,
-    pub(super) inside: Inside,
-    pub(super) membership: Arc<Membership>,
+/// Prepares the threads of the cluster and of its documents, if a cluster is configured.
+///
+/// # Errors
+/// As [`Part::new`].
+pub(super) fn part(
+    config: &Config,
+    secrets: &Secrets,
+    trust: &Trust,
+    mailboxes: &mut Mailboxes,
+    store: &Store,
+) -> Result<(Option<Part>, Option<Documents>), NodeError> {
+    match config.is_clustered() {
+        true => Ok(Some(Part::new(config, secrets, trust, mailboxes, store)?).unzip()),
+        false => Ok((None, None)),
+    }
 }
 
 impl Part {
@@ -78,7 +87,7 @@ impl Part {
     /// # Errors
     /// If the name of the node cannot be kept, the copy of the documents cannot be opened, or the
     /// system gives no event descriptor.
-    pub(super) fn new(
+    fn new(
         config: &Config,
         secrets: &Secrets,
         trust: &Trust,
@@ -88,15 +97,9 @@ impl Part {
         let name = identity::node_name(config).map_err(NodeError::Identity)?;
         let control = Settings::of(config, name.as_str())
             .ok_or_else(|| config.mistake("cluster.nats", "is not set"))?;
-        let copy = Copy::open(config.data_dir.join("cluster-documents.db"))?;
-        let own = store.live_documents();
-        if own > 0 {
-            tracing::warn!(own, "documents that this node had before are not those of the cluster");
-        }
-        let (inside, outside) = documents::open();
         let membership = Arc::<Membership>::default();
-        let documents =
-            Documents { copy, name: name.clone(), inside, membership: membership.clone() };
+        let (documents, outside) =
+            Documents::open(config, store, name.clone(), membership.clone())?;
         let part = Self {
             membership,
             effective: Arc::new(ArcSwap::from_pointee(effective(config, secrets, trust))),

@@ -5,6 +5,7 @@
 //! [`run`] starts and ends a node: secrets, store, mailboxes and threads, in this order.
 
 mod cluster;
+mod documents;
 mod error;
 mod keys;
 mod listen;
@@ -113,16 +114,11 @@ pub fn run(
     let address = listener.local_addr()?;
     let memory = Memory::new(config.memory.client_bytes, config.workers);
     let part = memory.part(usize::MAX);
-    let (mut mailboxes, inboxes) =
+    let (mut mailboxes, mut inboxes) =
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
-    let membership = match config.is_clustered() {
-        true => {
-            let trust = trust.load();
-            Some(cluster::Part::new(config, &secrets, &trust, &mut mailboxes, &store)?)
-        }
-        false => None,
-    };
-    let (membership, documents) = membership.unzip();
+    let (membership, documents) =
+        cluster::part(config, &secrets, &trust.load(), &mut mailboxes, &store)?;
+    let (looks, desk) = documents.map(|documents| documents.take_over(&mut inboxes)).unzip();
     let broker =
         Broker::new(directory(config, part, &mailboxes), definitions, policies, mailboxes, memory);
     if let Some(ClientFiles { version, files }) = &client {
@@ -145,7 +141,10 @@ pub fn run(
         effective: membership.as_ref().map(|part| part.effective.clone()),
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
-    node.start((store, reader), inboxes, documents, &told)?;
+    node.start((store, reader), inboxes, looks, &told)?;
+    if let Some(desk) = desk {
+        node.start_desk(desk, &told)?;
+    }
     if let Some(part) = membership {
         node.join(part, &told)?;
     }

@@ -6,18 +6,16 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{bounded, never};
+use crossbeam_channel::Sender;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Event;
-use super::cluster::Documents;
-use crate::background::cluster::documents::{Desk, Queues};
+use crate::background::cluster::documents::Look;
 use crate::background::store::{Reader, Store};
 use crate::background::webhook::Settings;
 use crate::background::{self, Incoming, News, Writer};
 use crate::interface::authenticators::{Authenticators, Trust};
 use crate::interface::m2::documents;
-use crate::limits::READER_QUEUE_MAX;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail};
 use crate::message::WorkerId;
 use crate::runtime::accepting;
@@ -58,27 +56,21 @@ impl Drop for Ending {
 }
 
 impl Node {
-    /// Starts all threads. Each reports its end to `told`.
+    /// Starts all threads but those of a cluster. Each reports its end to `told`. In a cluster,
+    /// `looks` takes the questions for documents.
     pub(super) fn start(
         &self,
         (store, reader): (Store, Reader),
         inboxes: Inboxes,
-        documents: Option<Documents>,
+        looks: Option<Sender<Look>>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let (mut writes, mut loads, mut looks) = (inboxes.documents, inboxes.loads, None);
-        if let Some(documents) = documents {
-            let (look, looked) = bounded(READER_QUEUE_MAX);
-            let queues = Queues {
-                writes: std::mem::replace(&mut writes, never()),
-                loads: std::mem::replace(&mut loads, never()),
-                looks: looked,
-            };
-            self.start_desk(documents, queues, told)?;
-            looks = Some(look);
-        }
-        let (wishes, records) = (inboxes.side, inboxes.history);
-        let incoming = Incoming { wishes, records, writes, loads };
+        let incoming = Incoming {
+            wishes: inboxes.side,
+            records: inboxes.history,
+            writes: inboxes.documents,
+            loads: inboxes.loads,
+        };
         self.start_writer(store, incoming, told)?;
         let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
         spawn("policies", told, move || {
@@ -131,24 +123,6 @@ impl Node {
                 }
             });
             let _ = flushed.send(Event::Flushed(ended));
-        })
-    }
-
-    /// Starts the thread that has the cluster's documents.
-    fn start_desk(
-        &self,
-        documents: Documents,
-        queues: Queues,
-        told: &mpsc::Sender<Event>,
-    ) -> io::Result<()> {
-        let Documents { copy, name, inside, membership } = documents;
-        let shared = self.shared.clone();
-        let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS + 1);
-        let mailboxes = shared.interfaces.broker.mailboxes.clone();
-        let is_serving = move || membership.condition().is_serving();
-        spawn("documents", told, move || {
-            Desk::new((copy, name), inside, queues, (mailboxes, counters), is_serving)
-                .run(|news| announce(&shared, news));
         })
     }
 
@@ -221,7 +195,7 @@ impl Node {
 }
 
 /// Sends a document, or what was read for a subscriber.
-fn announce(shared: &Shared, news: News<'_>) {
+pub(super) fn announce(shared: &Shared, news: News<'_>) {
     let now = shared.clock.now();
     match news {
         News::Document(document, places) => {

@@ -68,7 +68,7 @@ impl Answers {
 
     /// Gives the question up. Returns whether it may have been sent: if not, it never is.
     pub(super) fn give_up(mut self) -> bool {
-        // The task of the connection sends no question whose answers nobody takes.
+        // The task of the connection sends no question whose asker has closed the answers.
         self.receiver.close();
         self.is_sent.load(Ordering::Acquire)
     }

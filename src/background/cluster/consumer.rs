@@ -1,7 +1,7 @@
 //! An ordered consumer of a stream, over a connection of its own.
 //!
-//! It numbers what it delivers. If a number is missing, if it falls silent, or if the connection was
-//! made anew, it is left and another begins.
+//! It numbers what it delivers. If a number is missing, if it falls silent, or if the connection
+//! was made anew, it is left and another begins.
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 //!
 //! All documents are in one stream of NATS, which keeps the latest message of each subject. It
 //! decides which write of a document is the next one, and gives the changes of all documents one
-//! order. Each node has a copy of it in a file (`store/copy.rs`), which its readers and subscribers
-//! are served from.
+//! order. Each node has a copy of it in a file (`background/store/copy.rs`), which its readers and
+//! subscribers are served from.
 //!
 //! ```text
 //!  PUT, DELETE ──► desk: version by the copy ──► stream, if the document's last sequence is
@@ -13,26 +13,28 @@
 //!  stream ──► consumer ┘──► copy ──► fan-out to this node's subscribers
 //! ```
 //!
-//! - The **desk** is a thread of its own ([`Desk`]). It alone has the copy. It applies changes, then
-//!   fans them out, and reads for subscribers between two commits, so that each answer lies exactly
+//! - The **desk** is a thread of its own ([`Desk`]). It alone has the copy. It applies changes,
+//!   then fans them out, and reads for subscribers between two commits. So each answer lies exactly
 //!   between the changes before it and those after it.
 //! - The **service** is a task of the thread of the cluster. It stores what the desk asks for, and
 //!   keeps the consumer that brings the changes.
 //!
 //! What holds, and why:
 //!
-//! - *Versions rise.* A version is later than that of the message whose sequence the stream compares
-//!   ([`crate::cluster::documents::writes`]). So the messages of a subject have rising versions, and
-//!   every node receives them in the order of the stream, perhaps without some in between.
-//! - *A write that was answered is read.* A read waits for a proof: the node stores a message of its
-//!   own and waits until the consumer brings it ([`crate::cluster::documents::proofs`]). Everything
-//!   that was answered before is in front of it. Refusals (409, 404, 507) are proven in the same
-//!   way. In a cluster the directory retains no document, so that every subscriber's first document
-//!   is read behind a proof.
+//! - *Versions rise.* A version is later than that of the message whose sequence the stream
+//!   compares ([`crate::cluster::documents::writes`]). So the messages of a subject have rising
+//!   versions, and every node receives them in the order of the stream, perhaps without some in
+//!   between.
+//! - *A write that was answered is read.* A read waits for a proof: the node stores a message of
+//!   its own and waits until the consumer brings it ([`crate::cluster::documents::proofs`]).
+//!   Everything that was answered before is in front of it. Refusals (409, 404, 507) are proven in
+//!   the same way. In a cluster the directory retains no document, so that the answer to every
+//!   subscribe is read behind a proof. While a node lags, a change from before that answer may
+//!   reach the subscriber in front of it.
 //! - *Nothing is stored only here.* The copy changes by the consumer alone.
-//! - *Deleted documents are forgotten* by a message, too: the floor. It is compared and stored like a
-//!   document, so that all nodes forget the same ones at the same place. A deletion must have a
-//!   minute behind it, because a write that was decided without it may be on its way.
+//! - *Deleted documents are forgotten* by a message, too: the floor. It is compared and stored like
+//!   a document, so that all nodes forget the same ones at the same place. A deletion must be a
+//!   minute old, because a write that was decided without it may be on its way.
 //! - *A stream that was made anew or has lost messages* is read from its first message. Documents
 //!   that it does not have are dropped at the end, and their versions count as forgotten. A
 //!   subscriber receives no document again that it has received.

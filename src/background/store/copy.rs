@@ -150,7 +150,7 @@ impl Copy {
                       SELECT version FROM documents WHERE data IS NULL AND seq BETWEEN 1 AND ?1
                       ORDER BY version LIMIT ?2)";
         let read = || {
-            // Whoever reads only the new floor must forget everything that the last one forgets.
+            // A node that reads only the new floor must forget what the last one forgets, too.
             let (forgotten, expected, least) = self.connection.query_row(last, [], |row| {
                 Ok((
                     row.get(0).map(unsigned)?,
@@ -190,7 +190,7 @@ impl Step<'_> {
             Change::Message(seq, entry) => {
                 match entry {
                     Some(Entry::Document(document)) => {
-                        applied.is_news = self.put(document, *seq)?
+                        applied.is_news = self.put(document, *seq)?;
                     }
                     Some(Entry::Floor(floor)) => {
                         let forgotten = self.forget(floor, *seq)?;

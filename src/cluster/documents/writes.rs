@@ -29,7 +29,7 @@ pub struct Writes<T> {
 pub struct Standing {
     /// The sequence of its message.
     pub seq: Seq,
-    /// Its version.
+    /// The version of its document, in milliseconds since the epoch.
     pub version: Millis,
     /// Whether it is there, or was deleted.
     pub is_there: bool,

@@ -158,6 +158,12 @@ mod one_broker {
     fn serves_readers_of_documents() {
         let fleet = Fleet::with(NODES, OPEN);
         fleet.run_all_but("m2_native.mjs", &[], &[]);
+        fleet.check_nodes();
+    }
+
+    #[test]
+    fn serves_pages_that_read_documents() {
+        let fleet = Fleet::with(NODES, OPEN);
         fleet.run_all_but("m2_browser.mjs", &[], &[]);
         fleet.check_nodes();
     }

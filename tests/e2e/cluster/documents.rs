@@ -176,9 +176,13 @@ fn many_writers_of_one_document_all_have_their_turn() {
     assert!(fleet.nodes.iter().map(conflicts).sum::<u64>() > 0, "they were in each other's way");
 }
 
-/// Writes until `is_over`, on documents of its own and on one that all share. Returns the versions
-/// of the shared one that were answered.
-fn write_through_a_fault(node: &Node, own: &str, is_over: &AtomicBool) -> Vec<String> {
+/// Writes until `is_over`, on documents of its own and on one that all share, and reads what was
+/// answered on another node. Returns the versions of the shared one that were answered.
+fn write_through_a_fault(
+    [node, other]: [&Node; 2],
+    own: &str,
+    is_over: &AtomicBool,
+) -> Vec<String> {
     let mut answered = Vec::new();
     let mut number = 0;
     while !is_over.load(Ordering::Relaxed) {
@@ -187,8 +191,18 @@ fn write_through_a_fault(node: &Node, own: &str, is_over: &AtomicBool) -> Vec<St
             let answer = at("PUT", (KEY.0, id), "", &json!({ "data": number }).to_string(), node);
             let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
             match answer.status {
-                200 if id == KEY.1 => answered.push(written(&answer)),
-                200 => {}
+                200 => {
+                    let last = written(&answer);
+                    let read = at("GET", (KEY.0, id), "", "", other);
+                    if read.status == 200 {
+                        assert!(version(read.line()) >= last, "{} after {last}", read.line());
+                    } else {
+                        assert_eq!(read.status, 503, "{}", read.text());
+                    }
+                    if id == KEY.1 {
+                        answered.push(last);
+                    }
+                }
                 503 => assert!(error.starts_with("BACKPLANE") || error == "OVERLOADED", "{error}"),
                 status => panic!("{status}: {}", answer.text()),
             }
@@ -211,13 +225,15 @@ fn no_answered_write_is_lost_with_the_streams_leader() {
         .collect();
     let is_over = AtomicBool::new(false);
     let Fleet { nodes, nats, .. } = &mut fleet;
+    let nodes = &*nodes;
     let answered: Vec<Vec<String>> = thread::scope(|scope| {
         let is_over = &is_over;
         let writers: Vec<_> = nodes
             .iter()
             .enumerate()
             .map(|(number, node)| {
-                scope.spawn(move || write_through_a_fault(node, &number.to_string(), is_over))
+                let (own, both) = (number.to_string(), [node, &nodes[(number + 1) % 3]]);
+                scope.spawn(move || write_through_a_fault(both, &own, is_over))
             })
             .collect();
         for server in &mut nats.servers {
@@ -351,6 +367,22 @@ fn without_a_broker_nothing_is_stored_and_nothing_unproven_is_read() {
     let second = put(&fleet.nodes[0], &place(), KEY, &json!({ "data": 4 }));
     assert!(second > first);
     assert_eq!(listener.hear(), frame(None, KEY, "4", &second));
+}
+
+#[test]
+fn a_write_that_a_standing_broker_does_not_answer_is_unknown_and_the_same_for_all() {
+    let fleet = Fleet::start(2);
+    let first = put(&fleet.nodes[0], &place(), KEY, &json!({ "data": 1 }));
+    fleet.nats.freeze();
+    refusal(&at("PUT", KEY, "", r#"{"data":2}"#, &fleet.nodes[0]), 503, "BACKPLANE_UNKNOWN");
+    refusal(&at("GET", KEY, "", "", &fleet.nodes[1]), 503, "BACKPLANE_UNAVAILABLE");
+    fleet.nats.thaw();
+    fleet.wait_until_healthy();
+    let all: Vec<_> = fleet.nodes.iter().map(|node| get(node, KEY)).collect();
+    assert_eq!(all[0], all[1]);
+    assert!(version(&all[0]) >= first);
+    let next = put(&fleet.nodes[1], &place(), KEY, &json!({ "data": 3 }));
+    assert!(next > version(&all[0]));
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Storing {
         let told = match ask {
             Ask::Put(put, ends) => {
                 let number = put.number;
-                // Nobody waits for it any more.
+                // Its writer has been answered.
                 if ends <= std::time::Instant::now() {
                     return;
                 }

@@ -194,8 +194,8 @@ async fn store(
     }
 }
 
-/// Returns the error of a call that the store has refused. Counts it if the store is full, or if the
-/// cluster does not answer.
+/// Returns the error of a call that the store has refused. Counts it if the store is full, or if
+/// the cluster does not answer.
 fn refused(http: &HttpContext<'_>, resource: &Named, refusal: StoreRefusal) -> ApiError {
     match refusal {
         StoreRefusal::NotFound => ApiError::document_not_found(title(resource.kind)),
