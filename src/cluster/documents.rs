@@ -17,7 +17,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 use super::limits::LINE_BYTES_MAX;
-use super::name::{ChannelHash, NodeName, Prefix, Seq};
+use super::name::{ChannelHash, NodeName, Prefix, Seq, decimal};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message::{Channel, Document, DocumentKey, Millis};
 
@@ -37,8 +37,9 @@ pub enum Entry {
     Document(Document),
     /// Deleted documents are forgotten.
     Floor(Floor),
-    /// Nothing but its place in the stream.
-    Proof,
+    /// Nothing but its place in the stream, and a number by which its node recognizes it; 0 for
+    /// another text.
+    Proof(u64),
 }
 
 /// Deleted documents that are forgotten: those that are not later than `version` and have their
@@ -136,7 +137,8 @@ impl Places {
             return floor(body).map(Entry::Floor);
         }
         if rest.starts_with("proof.") {
-            return Ok(Entry::Proof);
+            let number = str::from_utf8(body).ok().and_then(decimal);
+            return Ok(Entry::Proof(number.unwrap_or(0)));
         }
         let document = document(body)?;
         if self.document(&document.key) != subject {
@@ -250,7 +252,8 @@ mod tests {
         let body = Bytes::from(floor.encode());
         let places = places();
         assert_eq!(places.read(&places.floor(), &body), Ok(Entry::Floor(floor)));
-        assert_eq!(places.read(&places.proof(&node), &Bytes::new()), Ok(Entry::Proof));
+        assert_eq!(places.read(&places.proof(&node), &"12".into()), Ok(Entry::Proof(12)));
+        assert_eq!(places.read(&places.proof(&node), &"-".into()), Ok(Entry::Proof(0)));
     }
 
     #[test]

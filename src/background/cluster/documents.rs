@@ -35,7 +35,9 @@
 //! - *Deleted documents are forgotten* by a message, too: the floor. It is compared and stored like
 //!   a document, so that all nodes forget the same ones at the same place. A deletion must be a
 //!   minute old, because a write that was decided without it may be on its way.
-//! - *A stream that was made anew or has lost messages* is read from its first message. Documents
+//! - *A stream that was made anew or has lost messages* is read from its first message. A node
+//!   notices that by the life of the stream, by its end, or because a message that was stored has a
+//!   place at which the copy was before. Documents
 //!   that it does not have are dropped at the end, and their versions count as forgotten. A
 //!   subscriber receives no document again that it has received.
 
@@ -43,6 +45,7 @@ mod desk;
 mod service;
 mod stream;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -72,18 +75,23 @@ pub struct Outside {
     changes: Sender<Change>,
     /// The life of the stream, and the place up to which the copy has everything.
     reached: Mutex<(Box<str>, Seq)>,
+    /// Whether the stream has given places to other messages, so that everything must be read anew.
+    is_lost: AtomicBool,
 }
 
 /// A request of the desk.
 enum Ask {
     /// Store a document, before this time.
     Put(Box<Put>, Instant),
-    /// Store a message of the node's own.
-    Prove(u64),
+    /// Store a message of the node's own: the number by which the answer is recognized, and that in
+    /// the message.
+    Prove(u64, u64),
     /// Store the floor, if the one before it has this place.
     Raise(Floor, Seq),
     /// Remove these messages.
     Remove(Vec<Seq>),
+    /// Let another consumer begin.
+    Again,
 }
 
 /// What became of a request.
@@ -103,8 +111,8 @@ pub fn open() -> (Inside, Arc<Outside>) {
     let (tell, told) = bounded(CLUSTER_DOCUMENT_ASKS_MAX);
     let (bring, changes) = bounded(CLUSTER_CHANGES_MAX);
     let asked = tokio::sync::Mutex::new(asked);
-    let outside = Outside { asks: asked, told: tell, changes: bring, reached: Mutex::default() };
-    let outside = Arc::new(outside);
+    let (reached, is_lost) = (Mutex::default(), AtomicBool::new(false));
+    let outside = Arc::new(Outside { asks: asked, told: tell, changes: bring, reached, is_lost });
     (Inside { asks, told, changes, outside: outside.clone() }, outside)
 }
 

@@ -53,6 +53,8 @@ pub enum Change {
 pub struct Applied {
     /// Whether the change is a document that is later than the one before it.
     pub is_news: bool,
+    /// Whether it was behind everything that the copy had.
+    pub is_later: bool,
     /// The places of forgotten documents, which are to be removed from the stream by this node.
     pub forgotten: Vec<Seq>,
 }
@@ -197,9 +199,10 @@ impl Step<'_> {
                         applied.forgotten =
                             if floor.node == *self.me { forgotten } else { Vec::new() };
                     }
-                    Some(Entry::Proof) | None => {}
+                    Some(Entry::Proof(_)) | None => {}
                 }
                 self.position.seq = *seq;
+                applied.is_later = true;
             }
         }
         self.drop_doubtful()?;

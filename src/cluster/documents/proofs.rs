@@ -1,6 +1,9 @@
 //! Proofs that the node's copy of the documents is new enough: the node stores a message of its own
-//! behind everything that the stream has, and waits until its copy has come that far. One message
-//! is on its way at a time and serves everything that began to wait before it.
+//! behind everything that the stream has, and waits until the consumer of the stream has brought
+//! it. One message is on its way at a time and serves everything that began to wait before it.
+//!
+//! The place of the message alone proves nothing: a stream that has lost messages gives their places
+//! to others.
 
 use std::collections::VecDeque;
 
@@ -14,9 +17,11 @@ pub struct Proofs<W> {
     next: Vec<Waiting<W>>,
     /// The message on its way, and what waits for it.
     asked: Option<(u64, Vec<Waiting<W>>)>,
-    /// Messages that are stored, and what waits until the copy has them.
-    stored: VecDeque<(Seq, Vec<Waiting<W>>)>,
+    /// Messages that are stored, and what waits until the consumer has brought them.
+    stored: VecDeque<(u64, Vec<Waiting<W>>)>,
+    /// The number of the last message, and that of the last one that the consumer has brought.
     number: u64,
+    came: u64,
     len: usize,
 }
 
@@ -28,7 +33,8 @@ struct Waiting<W> {
 
 impl<W> Default for Proofs<W> {
     fn default() -> Self {
-        Self { next: Vec::new(), asked: None, stored: VecDeque::new(), number: 0, len: 0 }
+        let stored = VecDeque::new();
+        Self { next: Vec::new(), asked: None, stored, number: 0, came: 0, len: 0 }
     }
 }
 
@@ -60,19 +66,34 @@ impl<W> Proofs<W> {
     }
 
     /// Takes the place of a message. If it is not known to be stored, what waited for it waits for
-    /// the next one.
-    pub fn answered(&mut self, number: u64, seq: Option<Seq>) {
-        let Some((_, waiting)) = self.asked.take_if(|(asked, _)| *asked == number) else { return };
+    /// the next one. Returns whether the stream has lost messages, because the copy was at this
+    /// place before, at `position` or behind it.
+    pub fn answered(&mut self, number: u64, seq: Option<Seq>, position: Seq) -> bool {
+        let asked = self.asked.take_if(|(asked, _)| *asked == number);
+        let Some((_, waiting)) = asked else { return false };
         match seq {
-            Some(seq) => self.stored.push_back((seq, waiting)),
-            None => self.next.extend(waiting),
+            Some(seq) => {
+                self.stored.push_back((number, waiting));
+                self.came < number && seq <= position
+            }
+            None => {
+                self.next.extend(waiting);
+                false
+            }
         }
     }
 
-    /// Returns what need not wait any longer, because the copy has everything up to `position`.
-    pub fn passed(&mut self, position: Seq) -> Vec<W> {
-        let mut ready = Vec::new();
-        while let Some((_, waiting)) = self.stored.pop_front_if(|(seq, _)| *seq <= position) {
+    /// Notes that the consumer has brought the message with this number, if it is one of those.
+    pub fn came(&mut self, number: u64) {
+        if number <= self.number {
+            self.came = self.came.max(number);
+        }
+    }
+
+    /// Returns what need not wait any longer, because the consumer has brought its message.
+    pub fn ready(&mut self) -> Vec<W> {
+        let (mut ready, came) = (Vec::new(), self.came);
+        while let Some((_, waiting)) = self.stored.pop_front_if(|(number, _)| *number <= came) {
             ready.extend(waiting.into_iter().map(|one| one.what));
         }
         self.len -= ready.len();
@@ -125,15 +146,18 @@ mod tests {
         let first = proofs.begin().unwrap();
         proofs.wait("c", 100);
         assert_eq!(proofs.begin(), None, "one at a time");
-        assert!(proofs.passed(50).is_empty());
-        proofs.answered(first, Some(9));
+        assert!(proofs.ready().is_empty());
+        assert!(!proofs.answered(first, Some(9), 8));
         let second = proofs.begin().unwrap();
-        assert!(proofs.passed(8).is_empty());
-        assert_eq!(proofs.passed(9), ["a", "b"]);
-        proofs.answered(first, Some(10));
-        assert!(proofs.passed(99).is_empty(), "that was the answer to the first");
-        proofs.answered(second, Some(12));
-        assert_eq!(proofs.passed(12), ["c"]);
+        proofs.came(second + 1);
+        assert!(proofs.ready().is_empty(), "that is not one of this node's");
+        proofs.came(first);
+        assert_eq!(proofs.ready(), ["a", "b"]);
+        proofs.answered(first, Some(10), 9);
+        assert!(proofs.ready().is_empty(), "that was the answer to the first");
+        proofs.came(second);
+        assert!(!proofs.answered(second, Some(12), 12), "it came before its answer");
+        assert_eq!(proofs.ready(), ["c"]);
         assert!(proofs.is_empty());
     }
 
@@ -143,15 +167,16 @@ mod tests {
         proofs.wait("a", 100);
         proofs.wait("b", 200);
         let first = proofs.begin().unwrap();
-        proofs.answered(first, None);
+        proofs.answered(first, None, 0);
         let second = proofs.begin().unwrap();
         assert_eq!(proofs.expire(100), ["a"]);
-        proofs.answered(second, Some(5));
+        assert!(proofs.answered(second, Some(5), 5), "the copy was there before");
         assert_eq!(proofs.expire(100).len(), 0);
         proofs.begin_again();
-        assert!(proofs.passed(99).is_empty(), "the stream has lost it");
+        proofs.came(second);
+        assert!(proofs.ready().is_empty(), "the stream has lost it");
         let third = proofs.begin().unwrap();
-        proofs.answered(third, Some(1));
+        proofs.answered(third, Some(1), 0);
         assert_eq!(proofs.refuse(|what| *what == "b"), ["b"]);
         assert_eq!(proofs.len(), 0);
     }

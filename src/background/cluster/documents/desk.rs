@@ -6,6 +6,7 @@ mod reading;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
@@ -15,7 +16,7 @@ use crate::background::store::copy::{Change, Copy};
 use crate::background::{News, now};
 use crate::cluster::ack::Refusal;
 use crate::cluster::documents::proofs::Proofs;
-use crate::cluster::documents::writes::{Answer, Name, Next, Outcome, Settled, Writes};
+use crate::cluster::documents::writes::{Answer, Name, Next, Outcome, Settled, Standing, Writes};
 use crate::cluster::name::{NodeName, Seq};
 use crate::limits::{CLUSTER_DOCUMENT_MS_MAX, CLUSTER_PROOFS_MAX};
 use crate::mailbox::{self, Mailboxes, StoreRefusal, StoreResult, Ticket, Write};
@@ -55,6 +56,8 @@ pub struct Desk<S> {
     started: Instant,
     writes: Writes<Writer>,
     proofs: Proofs<Waiter>,
+    /// What the number of a proof is added to, so that other starts of the node have others.
+    first_proof: u64,
     /// Writes that wait until the copy has come to a place.
     behind: Vec<(Seq, Name)>,
     /// Loads whose proof the copy has.
@@ -95,6 +98,7 @@ impl<S: Fn() -> bool> Desk<S> {
             started: Instant::now(),
             writes: Writes::default(),
             proofs: Proofs::default(),
+            first_proof: rand::random(),
             behind: Vec::new(),
             ready: VecDeque::new(),
             held: VecDeque::new(),
@@ -205,7 +209,9 @@ impl<S: Fn() -> bool> Desk<S> {
                     Some(_) => counters.cluster_document_proofs.add(1),
                     None => counters.cluster_document_unproven.add(1),
                 }
-                self.proofs.answered(number, seq);
+                if self.proofs.answered(number, seq, self.copy.position().seq) {
+                    self.begin_again();
+                }
             }
             Told::Raised => self.marks.raised(),
             Told::Begins => {
@@ -219,6 +225,9 @@ impl<S: Fn() -> bool> Desk<S> {
         match self.writes.settled(number, outcome, self.position()) {
             None => {}
             Some(Settled::Answer(ticket, answer, key)) => {
+                if let Outcome::Stored(seq) = outcome {
+                    self.check(&key, seq);
+                }
                 self.answer(ticket, answer);
                 if let Some(name) = self.writes.first(&key) {
                     self.decide(name, false);
@@ -236,6 +245,27 @@ impl<S: Fn() -> bool> Desk<S> {
         }
     }
 
+    /// Checks that a document which the stream has at this place is in the copy, if the copy has
+    /// come so far.
+    fn check(&mut self, key: &DocumentKey, seq: Seq) {
+        if seq > self.position() {
+            return;
+        }
+        let has = |standing: Standing| standing.seq >= seq;
+        match self.copy.before(key) {
+            Ok(before) if !before.standing.is_some_and(has) => self.begin_again(),
+            Ok(_) => {}
+            Err(error) => self.say(&error),
+        }
+    }
+
+    /// Lets everything be read anew, because the stream has given places to other messages.
+    fn begin_again(&mut self) {
+        self.inside.outside.is_lost.store(true, Ordering::Release);
+        // Without room for it, the next proof or write notices it again.
+        let _ = self.inside.asks.try_send(Ask::Again);
+    }
+
     /// Carries out what the copy's place allows, and asks for the next proof.
     fn go_on(&mut self) {
         let position = self.position();
@@ -243,17 +273,18 @@ impl<S: Fn() -> bool> Desk<S> {
         for (_, name) in ready {
             self.decide(name, false);
         }
-        for waiter in self.proofs.passed(position) {
+        for waiter in self.proofs.ready() {
             match waiter {
                 Waiter::Write(name) => self.decide(name, true),
                 Waiter::Look(look) => self.look(look),
                 Waiter::Load(load) => self.ready.push_back(load),
             }
         }
-        if let Some(number) = self.proofs.begin()
-            && self.inside.asks.try_send(Ask::Prove(number)).is_err()
-        {
-            self.proofs.answered(number, None);
+        if let Some(number) = self.proofs.begin() {
+            let text = self.first_proof.wrapping_add(number);
+            if self.inside.asks.try_send(Ask::Prove(number, text)).is_err() {
+                self.proofs.answered(number, None, position);
+            }
         }
     }
 

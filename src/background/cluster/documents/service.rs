@@ -27,8 +27,6 @@ const UNDER_WAY: u64 = 10_164;
 /// The running tasks, which end when this is dropped.
 pub(in crate::background::cluster) struct Service {
     tasks: [AbortHandle; 2],
-    /// The consumer never begins again by request.
-    _again: mpsc::Sender<()>,
 }
 
 /// What the task works with.
@@ -39,6 +37,8 @@ struct Storing {
     client: Client,
     patience: Duration,
     outside: Arc<Outside>,
+    /// Lets another consumer begin.
+    again: mpsc::Sender<()>,
 }
 
 impl Service {
@@ -57,9 +57,9 @@ impl Service {
         let (again, asked) = mpsc::channel(1);
         let consumer = Consumer::run(named("changes of documents"), sink, asked);
         let patience = Duration::from_millis(patience);
-        let storing = Storing { places, node, client, patience, outside };
+        let storing = Storing { places, node, client, patience, outside, again };
         let tasks = [tokio::spawn(consumer), tokio::spawn(storing.run())];
-        Self { tasks: tasks.map(|task| task.abort_handle()), _again: again }
+        Self { tasks: tasks.map(|task| task.abort_handle()) }
     }
 }
 
@@ -98,9 +98,14 @@ impl Storing {
                 }
                 Told::Put(number, self.put(*put).await)
             }
-            Ask::Prove(number) => {
+            Ask::Again => {
+                // If a request waits already, that one serves.
+                let _ = self.again.try_send(());
+                return;
+            }
+            Ask::Prove(number, text) => {
                 let subject = self.places.proof(&self.node);
-                let stored = match self.store(subject, None, Vec::new()).await {
+                let stored = match self.store(subject, None, text.to_string().into_bytes()).await {
                     Outcome::Stored(seq) => Some(seq),
                     _ => None,
                 };

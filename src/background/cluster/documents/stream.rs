@@ -1,6 +1,7 @@
 //! What the consumer of the stream of documents brings.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
@@ -95,7 +96,8 @@ impl Sink for Documents {
     async fn begin(&mut self) -> Result<Option<Seq>, Gone> {
         let Some((life, last)) = self.life().await else { return Ok(None) };
         let is_other = self.passed.0 != life;
-        if is_other || last < self.passed.1 {
+        let is_lost = self.outside.is_lost.swap(false, Ordering::AcqRel);
+        if is_other || is_lost || last < self.passed.1 {
             if self.passed.1 > 0 {
                 let stream = self.places.stream();
                 let how = if is_other { "was made anew" } else { "has lost messages" };

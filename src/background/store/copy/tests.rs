@@ -40,7 +40,7 @@ fn changes_are_applied_once_and_the_place_is_kept() {
         &mut copy,
         &[
             change(1, "a", Some("1"), 10),
-            Change::Message(2, Some(Entry::Proof)),
+            Change::Message(2, Some(Entry::Proof(0))),
             change(3, "a", Some("2"), 11),
             change(3, "a", Some("3"), 12),
             change(4, "b", None, 12),

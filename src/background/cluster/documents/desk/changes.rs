@@ -95,7 +95,7 @@ impl<S: Fn() -> bool> Desk<S> {
         let position = self.copy.position();
         self.inside.outside.note_reached(&position.life, position.seq);
         for ((change, place), applied) in changes.into_iter().zip(places).zip(applied) {
-            let Applied { is_news, forgotten } = applied;
+            let Applied { is_news, is_later, forgotten } = applied;
             self.marks.remove.extend(forgotten);
             match change {
                 Change::Message(seq, Some(Entry::Document(document))) => {
@@ -109,6 +109,9 @@ impl<S: Fn() -> bool> Desk<S> {
                     self.marks.forget();
                     self.proofs.begin_again();
                     self.counters.cluster_documents_again.add(1);
+                }
+                Change::Message(_, Some(Entry::Proof(text))) if is_later => {
+                    self.proofs.came(text.wrapping_sub(self.first_proof));
                 }
                 Change::Message(..) => {}
             }
