@@ -8,10 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
+use super::documents::Documents;
 use super::threads::{BACKGROUND_THREADS, Node, spawn};
 use super::{Event, NodeError, keys, store_file};
 use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials;
+use crate::background::cluster::documents::{Outside, Queues};
 use crate::background::cluster::identity::{self, ClusterId};
 use crate::background::cluster::status::{self, Report};
 use crate::background::cluster::{Imported, Member, import, serve};
@@ -84,29 +86,55 @@ pub(super) struct Part {
     submitted: Receiver<Submitted>,
     name: NodeName,
     control: Settings,
+    /// The way of documents to their thread.
+    documents: Arc<Outside>,
+}
+
+/// Prepares the threads of the cluster and of its documents, if a cluster is configured.
+///
+/// # Errors
+/// As [`Part::new`].
+pub(super) fn part(
+    config: &Config,
+    secrets: &Secrets,
+    trust: &Trust,
+    mailboxes: &mut Mailboxes,
+    store: &Store,
+) -> Result<(Option<Part>, Option<Documents>), NodeError> {
+    match config.is_clustered() {
+        true => Ok(Some(Part::new(config, secrets, trust, mailboxes, store)?).unzip()),
+        false => Ok((None, None)),
+    }
 }
 
 impl Part {
     /// Opens the way of publications to the cluster's stream, and names the node.
     ///
     /// # Errors
-    /// If the name of the node cannot be kept, or the system gives no event descriptor.
-    pub(super) fn new(
+    /// If the name of the node cannot be kept, the copy of the documents cannot be opened, or the
+    /// system gives no event descriptor.
+    fn new(
         config: &Config,
         secrets: &Secrets,
         trust: &Trust,
         mailboxes: &mut Mailboxes,
-    ) -> Result<Self, NodeError> {
+        store: &Store,
+    ) -> Result<(Self, Documents), NodeError> {
         let name = identity::node_name(config).map_err(NodeError::Identity)?;
         let control = Settings::of(config, name.as_str())
             .ok_or_else(|| config.mistake("cluster.nats", "is not set"))?;
-        Ok(Self {
-            membership: Arc::default(),
+        let membership = Arc::<Membership>::default();
+        let (documents, outside) =
+            Documents::open(config, store, name.clone(), membership.clone())?;
+        let part = Self {
+            membership,
             effective: Arc::new(ArcSwap::from_pointee(effective(config, secrets, trust))),
             submitted: mailboxes.open_stream()?,
             name,
             control,
-        })
+            documents: outside,
+        };
+        Ok((part, documents))
     }
 }
 
@@ -120,6 +148,22 @@ impl Node {
         (sharing, Some((part, administration)))
     }
 
+    /// Starts the threads of a node that has a part in a cluster. They report their ends to `told`.
+    pub(super) fn start_shared(
+        &self,
+        desk: Option<(Documents, Queues)>,
+        joining: Option<(Part, Administering)>,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
+        if let Some(desk) = desk {
+            self.start_desk(desk, told)?;
+        }
+        match joining {
+            Some((part, administration)) => self.join(part, administration, told),
+            None => Ok(()),
+        }
+    }
+
     /// Starts the thread of the cluster. It reports its end to `told`.
     pub(super) fn join(
         &self,
@@ -127,7 +171,7 @@ impl Node {
         administration: Administering,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let Part { membership, effective, submitted, name, control } = part;
+        let Part { membership, effective, submitted, name, control, documents } = part;
         let shared = self.shared.clone();
         let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS);
         let definitions = self.shared.clone();
@@ -138,6 +182,7 @@ impl Node {
             administration,
             control,
             window: Box::new(move || replay_window(&definitions.interfaces)),
+            documents,
         };
         spawn(THREAD, told, move || {
             let interfaces = Interfaces(shared.clone());

@@ -5,6 +5,7 @@
 //! [`run`] starts and ends a node: secrets, store, mailboxes and threads, in this order.
 
 mod cluster;
+mod documents;
 mod error;
 mod keys;
 mod listen;
@@ -49,7 +50,7 @@ use crate::runtime::shared::{About, Clock, HttpEnd, Shared};
 use crate::runtime::transmit::Backend;
 use listen::listen_patiently;
 use reload::Reloader;
-use threads::{BACKGROUND_THREADS, Node, spawn};
+use threads::{BACKGROUND_THREADS, CLUSTER_THREADS, Node, spawn};
 
 pub use cluster::{cluster_import, cluster_status};
 pub use error::NodeError;
@@ -103,22 +104,18 @@ pub fn run(
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(store_file(config))?;
     let reader = Reader::open(store_file(config))?;
-    let definitions = store.channels()?;
-    webhook::warn_of_never_called(&definitions, config.webhooks.allow_private);
-    let definitions = Definitions::new(definitions);
-    let policies = Policies::new(store.permissions()?);
+    let (definitions, policies) = rules(&store, config)?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
     let (driver, backend) = ways(config, acceptors)?;
     let address = listener.local_addr()?;
     let memory = Memory::new(config.memory.client_bytes, config.workers);
     let part = memory.part(usize::MAX);
-    let (mut mailboxes, inboxes) =
+    let (mut mailboxes, mut inboxes) =
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
-    let membership = match config.is_clustered() {
-        true => Some(cluster::Part::new(config, &secrets, &trust.load(), &mut mailboxes)?),
-        false => None,
-    };
+    let (membership, documents) =
+        cluster::part(config, &secrets, &trust.load(), &mut mailboxes, &store)?;
+    let (looks, desk) = documents.map(|documents| documents.take_over(&mut inboxes)).unzip();
     let broker =
         Broker::new(directory(config, part, &mailboxes), definitions, policies, mailboxes, memory);
     if let Some(ClientFiles { version, files }) = &client {
@@ -142,10 +139,8 @@ pub fn run(
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
     let (sharing, joining) = node.sharing(membership);
-    node.start(store, reader, (inboxes, sharing), &told)?;
-    if let Some((part, administration)) = joining {
-        node.join(part, administration, &told)?;
-    }
+    node.start((store, reader), (inboxes, sharing), looks, &told)?;
+    node.start_shared(desk, joining, &told)?;
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
         node.shared.interfaces.broker.memory.begin(heap::allocated());
@@ -157,6 +152,13 @@ pub fn run(
         }
         started(&Started { address, driver: node.driver.clone(), secrets });
     })
+}
+
+/// Returns what administrators have set, as the store has it.
+fn rules(store: &Store, config: &Config) -> Result<(Definitions, Policies), StoreError> {
+    let definitions = store.channels()?;
+    webhook::warn_of_never_called(&definitions, config.webhooks.allow_private);
+    Ok((Definitions::new(definitions), Policies::new(store.permissions()?)))
 }
 
 /// Returns the file of the store in the data directory.
@@ -177,7 +179,8 @@ fn directory(config: &Config, part: usize, mailboxes: &Mailboxes) -> Directory {
 /// Creates what all threads share.
 fn share(interfaces: interface::Shared, acceptors: usize, about: About) -> Shared {
     let config = &interfaces.config;
-    let background = BACKGROUND_THREADS + usize::from(config.is_clustered());
+    let in_cluster = if config.is_clustered() { CLUSTER_THREADS } else { 0 };
+    let background = BACKGROUND_THREADS + in_cluster;
     Shared {
         metrics: Metrics::new(config.workers + acceptors + background)
             .clustered(config.is_clustered()),

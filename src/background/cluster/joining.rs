@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::administration::{self, Peers, Post};
 use super::control::{self, Control};
+use super::documents::Outside;
 use super::register::{self, Candidate, JoinError, Joined, NotJoined, Outcome};
 use super::seat::{Ask, News, Seat};
 use super::settings::Settings;
@@ -37,6 +38,8 @@ pub struct Member {
     /// The way to the writer, which stores what administrators set. The task that follows the
     /// cluster's bucket holds the lock.
     pub administration: Administering,
+    /// The way to the thread of documents.
+    pub documents: Arc<Outside>,
 }
 
 /// What an attempt to join has come to.
@@ -69,6 +72,7 @@ impl Member {
             patience: cluster.publish_timeout_ms,
             audience_patience: cluster.audience_ms,
             seat: Some(seat),
+            documents: Some(self.documents.clone()),
         }
     }
 

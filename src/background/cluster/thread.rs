@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::client::Client;
+use super::documents::Service;
 use super::joining::{Attempt, Member, Place};
 use super::line::{self, Line};
 use super::mirror::Mirror;
@@ -22,7 +23,7 @@ use crate::cluster::ack::Refusal;
 use crate::cluster::events::Published;
 use crate::cluster::health::{Condition, Obstacle};
 use crate::cluster::landing::{Ending, Landing};
-use crate::cluster::name::Subjects;
+use crate::cluster::name::{Prefix, Subjects};
 use crate::limits::{
     CLUSTER_RESULTS_MAX, JOIN_LOOK_MS, JOIN_PATIENCE_MS, REGISTER_RETRY_MS, SEAT_ASKS_MAX,
     SEAT_NEWS_MAX,
@@ -143,7 +144,8 @@ async fn serve_once<L: Landing>(
 ) -> io::Result<()> {
     let Settings { prefix, origin, .. } = &settings;
     let subjects = Subjects::new(prefix, origin.node.clone(), origin.incarnation);
-    let subjects = subjects.ok_or_else(|| {
+    let prefix = Prefix::read(prefix).zip(subjects);
+    let (prefix, subjects) = prefix.ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the prefix of the cluster is not valid")
     })?;
     // Not a pipe, but read like one.
@@ -151,12 +153,16 @@ async fn serve_once<L: Landing>(
     let (results, found) = mpsc::channel(CLUSTER_RESULTS_MAX);
     let (claims, mirrored) = mpsc::channel(CLUSTER_RESULTS_MAX);
     let (again, asked) = mpsc::channel(1);
-    let named = |what| line::Settings {
+    let named = |what: &str| line::Settings {
         name: format!("{} ({what})", settings.line.name),
         ..settings.line.clone()
     };
     let client = Client::start(named("reads"));
     Mirror::start(named("claims"), subjects.clone(), claims, asked);
+    let _documents = settings.documents.clone().map(|outside| {
+        let node = origin.node.clone();
+        Service::start(named, (&prefix, node), settings.patience, outside, counters.clone())
+    });
     let parts = Parts {
         line: Line::new(settings.line.clone()),
         reader: Reader::new(client, subjects.clone(), results),
