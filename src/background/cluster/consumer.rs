@@ -35,7 +35,8 @@ pub(super) trait Sink: Send + 'static {
     /// If nothing takes messages any more.
     fn begin(&mut self) -> impl Future<Output = Result<Option<Seq>, Gone>> + Send;
 
-    /// Takes a message of the stream.
+    /// Takes a message of the stream. `is_last` says that the stream had no message behind it when
+    /// it was delivered.
     ///
     /// # Errors
     /// If nothing takes messages any more.
@@ -43,6 +44,7 @@ pub(super) trait Sink: Send + 'static {
         &mut self,
         message: &Message,
         seq: Seq,
+        is_last: bool,
     ) -> impl Future<Output = Result<(), Gone>> + Send;
 }
 
@@ -223,7 +225,7 @@ impl<S: Sink> Consumer<S> {
             return Ok(());
         }
         self.delivered = place.consumer;
-        self.sink.take(message, place.stream).await?;
+        self.sink.take(message, place.stream, place.left == 0).await?;
         // What waited for the sink is not the consumer's silence.
         self.state = State::Running(Instant::now() + SILENCE);
         Ok(())
@@ -235,6 +237,8 @@ impl<S: Sink> Consumer<S> {
 struct Place {
     stream: Seq,
     consumer: u64,
+    /// Messages of the stream that the consumer has not delivered.
+    left: u64,
 }
 
 impl Place {
@@ -247,7 +251,8 @@ impl Place {
             11.. => 7,
             _ => return None,
         };
-        Some(Self { stream: number(parts[at])?, consumer: number(parts[at + 1])? })
+        let [stream, consumer, left] = [at, at + 1, at + 3].map(|at| number(parts[at]));
+        Some(Self { stream: stream?, consumer: consumer?, left: left? })
     }
 }
 
@@ -262,10 +267,11 @@ mod tests {
     #[test]
     fn places_are_read_with_a_domain_and_without() {
         for reply in
-            ["$JS.ACK.FF_INT.c.1.70.3.1700000000.0", "$JS.ACK.d.a.FF_INT.c.1.70.3.1700000000.0"]
+            ["$JS.ACK.FF_INT.c.1.70.3.1700000000.9", "$JS.ACK.d.a.FF_INT.c.1.70.3.1700000000.9"]
         {
-            let place = Place::read(reply.as_bytes()).map(|place| (place.stream, place.consumer));
-            assert_eq!(place, Some((70, 3)), "{reply}");
+            let place = Place::read(reply.as_bytes());
+            let place = place.map(|place| (place.stream, place.consumer, place.left));
+            assert_eq!(place, Some((70, 3, 9)), "{reply}");
         }
         for reply in ["", "_INBOX.a", "$JS.ACK.FF_INT.c.1.x.3.1700000000.0"] {
             assert!(Place::read(reply.as_bytes()).is_none(), "{reply}");

@@ -26,8 +26,9 @@
 //!   versions, and every node receives them in the order of the stream, perhaps without some in
 //!   between.
 //! - *A write that was answered is read.* A read waits for a proof: the node stores a message of
-//!   its own and waits until the consumer brings it ([`crate::cluster::documents::proofs`]).
-//!   Everything that was answered before is in front of it. Refusals (409, 404, 507) are proven in
+//!   its own and waits until the consumer has brought it and come to the end of the stream
+//!   ([`crate::cluster::documents::proofs`]). Everything that was answered before is in the copy
+//!   then, or something later. Refusals (409, 404, 507) are proven in
 //!   the same way. In a cluster the directory retains no document, so that the answer to every
 //!   subscribe is read behind a proof. While a node lags, a change from before that answer may
 //!   reach the subscriber in front of it.

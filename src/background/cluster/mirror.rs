@@ -52,7 +52,7 @@ impl Sink for Mirror {
         Ok(Some(1))
     }
 
-    async fn take(&mut self, message: &Message, seq: Seq) -> Result<(), Gone> {
+    async fn take(&mut self, message: &Message, seq: Seq, _: bool) -> Result<(), Gone> {
         let mirrored = self.mirrored(message, seq);
         self.events.send(Event::Mirrored(seq, mirrored)).await.map_err(|_| Gone)
     }

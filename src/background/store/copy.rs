@@ -44,6 +44,10 @@ pub struct Position {
 pub enum Change {
     /// A message, with its place; `None` if this release cannot read it.
     Message(Seq, Option<Entry>),
+    /// The stream had nothing behind the changes before this one. A message in the middle says less:
+    /// documents that were written before it may have been written again behind it, and then their
+    /// messages before it are gone.
+    CaughtUp,
     /// The stream is another one, or has lost messages. It reaches up to this place now.
     Began(Box<str>, Seq),
 }
@@ -186,6 +190,7 @@ impl Step<'_> {
     fn apply(&mut self, change: &Change) -> rusqlite::Result<Applied> {
         let mut applied = Applied::default();
         match change {
+            Change::CaughtUp => {}
             Change::Began(life, end) => self.begin(life, *end)?,
             // It came before the consumer was made anew.
             Change::Message(seq, _) if *seq <= self.position.seq => {}

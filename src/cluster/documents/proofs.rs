@@ -2,8 +2,10 @@
 //! behind everything that the stream has, and waits until the consumer of the stream has brought
 //! it. One message is on its way at a time and serves everything that began to wait before it.
 //!
-//! The place of the message alone proves nothing: a stream that has lost messages gives their places
-//! to others.
+//! The place of the message alone proves nothing: a stream that has lost messages gives their
+//! places to others. Nor does the message, while there are others behind it: a document that was
+//! written before it may have been written again, and the stream keeps only the later message. So
+//! the consumer must have come to the end of the stream, behind the message.
 
 use std::collections::VecDeque;
 
@@ -19,9 +21,12 @@ pub struct Proofs<W> {
     asked: Option<(u64, Vec<Waiting<W>>)>,
     /// Messages that are stored, and what waits until the consumer has brought them.
     stored: VecDeque<(u64, Vec<Waiting<W>>)>,
-    /// The number of the last message, and that of the last one that the consumer has brought.
+    /// The number of the last message.
     number: u64,
+    /// The number of the last one that the consumer has brought.
     came: u64,
+    /// The number of the last one behind which the consumer has come to the end of the stream.
+    proven: u64,
     len: usize,
 }
 
@@ -34,7 +39,7 @@ struct Waiting<W> {
 impl<W> Default for Proofs<W> {
     fn default() -> Self {
         let stored = VecDeque::new();
-        Self { next: Vec::new(), asked: None, stored, number: 0, came: 0, len: 0 }
+        Self { next: Vec::new(), asked: None, stored, number: 0, came: 0, proven: 0, len: 0 }
     }
 }
 
@@ -90,10 +95,16 @@ impl<W> Proofs<W> {
         }
     }
 
-    /// Returns what need not wait any longer, because the consumer has brought its message.
+    /// Notes that the consumer has come to the end of the stream.
+    pub fn caught_up(&mut self) {
+        self.proven = self.came;
+    }
+
+    /// Returns what need not wait any longer, because the consumer has come to the end of the stream
+    /// behind its message.
     pub fn ready(&mut self) -> Vec<W> {
-        let (mut ready, came) = (Vec::new(), self.came);
-        while let Some((_, waiting)) = self.stored.pop_front_if(|(number, _)| *number <= came) {
+        let (mut ready, proven) = (Vec::new(), self.proven);
+        while let Some((_, waiting)) = self.stored.pop_front_if(|(number, _)| *number <= proven) {
             ready.extend(waiting.into_iter().map(|one| one.what));
         }
         self.len -= ready.len();
@@ -152,10 +163,13 @@ mod tests {
         proofs.came(second + 1);
         assert!(proofs.ready().is_empty(), "that is not one of this node's");
         proofs.came(first);
+        assert!(proofs.ready().is_empty(), "there are messages behind it");
+        proofs.caught_up();
         assert_eq!(proofs.ready(), ["a", "b"]);
         proofs.answered(first, Some(10), 9);
         assert!(proofs.ready().is_empty(), "that was the answer to the first");
         proofs.came(second);
+        proofs.caught_up();
         assert!(!proofs.answered(second, Some(12), 12), "it came before its answer");
         assert_eq!(proofs.ready(), ["c"]);
         assert!(proofs.is_empty());
@@ -174,6 +188,7 @@ mod tests {
         assert_eq!(proofs.expire(100).len(), 0);
         proofs.begin_again();
         proofs.came(second);
+        proofs.caught_up();
         assert!(proofs.ready().is_empty(), "the stream has lost it");
         let third = proofs.begin().unwrap();
         proofs.answered(third, Some(1), 0);

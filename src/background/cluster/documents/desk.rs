@@ -16,7 +16,7 @@ use crate::background::store::copy::{Change, Copy};
 use crate::background::{News, now};
 use crate::cluster::ack::Refusal;
 use crate::cluster::documents::proofs::Proofs;
-use crate::cluster::documents::writes::{Answer, Name, Next, Outcome, Settled, Standing, Writes};
+use crate::cluster::documents::writes::{Answer, Name, Next, Outcome, Settled, Writes};
 use crate::cluster::name::{NodeName, Seq};
 use crate::limits::{CLUSTER_DOCUMENT_MS_MAX, CLUSTER_PROOFS_MAX};
 use crate::mailbox::{self, Mailboxes, StoreRefusal, StoreResult, Ticket, Write};
@@ -225,9 +225,6 @@ impl<S: Fn() -> bool> Desk<S> {
         match self.writes.settled(number, outcome, self.position()) {
             None => {}
             Some(Settled::Answer(ticket, answer, key)) => {
-                if let Outcome::Stored(seq) = outcome {
-                    self.check(&key, seq);
-                }
                 self.answer(ticket, answer);
                 if let Some(name) = self.writes.first(&key) {
                     self.decide(name, false);
@@ -245,24 +242,10 @@ impl<S: Fn() -> bool> Desk<S> {
         }
     }
 
-    /// Checks that a document which the stream has at this place is in the copy, if the copy has
-    /// come so far.
-    fn check(&mut self, key: &DocumentKey, seq: Seq) {
-        if seq > self.position() {
-            return;
-        }
-        let has = |standing: Standing| standing.seq >= seq;
-        match self.copy.before(key) {
-            Ok(before) if !before.standing.is_some_and(has) => self.begin_again(),
-            Ok(_) => {}
-            Err(error) => self.say(&error),
-        }
-    }
-
     /// Lets everything be read anew, because the stream has given places to other messages.
     fn begin_again(&mut self) {
         self.inside.outside.is_lost.store(true, Ordering::Release);
-        // Without room for it, the next proof or write notices it again.
+        // Without room for it, the next proof notices it again.
         let _ = self.inside.asks.try_send(Ask::Again);
     }
 

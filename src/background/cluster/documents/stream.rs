@@ -109,7 +109,7 @@ impl Sink for Documents {
         Ok(Some(self.passed.1 + 1))
     }
 
-    async fn take(&mut self, message: &Message, seq: Seq) -> Result<(), Gone> {
+    async fn take(&mut self, message: &Message, seq: Seq, is_last: bool) -> Result<(), Gone> {
         let subject = str::from_utf8(message.subject());
         let subject = subject.map_err(|_| Unread::Malformed("subject"));
         let read = subject.and_then(|subject| self.places.read(subject, &message.payload()));
@@ -118,6 +118,6 @@ impl Sink for Documents {
         }
         self.pass(Change::Message(seq, read.ok())).await?;
         self.passed.1 = seq;
-        Ok(())
+        if is_last { self.pass(Change::CaughtUp).await } else { Ok(()) }
     }
 }

@@ -113,6 +113,7 @@ impl<S: Fn() -> bool> Desk<S> {
                 Change::Message(_, Some(Entry::Proof(text))) if is_later => {
                     self.proofs.came(text.wrapping_sub(self.first_proof));
                 }
+                Change::CaughtUp => self.proofs.caught_up(),
                 Change::Message(..) => {}
             }
         }
