@@ -32,6 +32,8 @@
 //!   the same way. In a cluster the directory retains no document, so that the answer to every
 //!   subscribe is read behind a proof. While a node lags, a change from before that answer may
 //!   reach the subscriber in front of it.
+//!   A node whose copy does not come to the end of the stream within
+//!   [`crate::limits::CLUSTER_DOCUMENT_MS_MAX`] refuses reads.
 //! - *Nothing is stored only here.* The copy changes by the consumer alone.
 //! - *Deleted documents are forgotten* by a message, too: the floor. It is compared and stored like
 //!   a document, so that all nodes forget the same ones at the same place. A deletion must be a

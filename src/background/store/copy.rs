@@ -44,9 +44,9 @@ pub struct Position {
 pub enum Change {
     /// A message, with its place; `None` if this release cannot read it.
     Message(Seq, Option<Entry>),
-    /// The stream had nothing behind the changes before this one. A message in the middle says less:
-    /// documents that were written before it may have been written again behind it, and then their
-    /// messages before it are gone.
+    /// The stream had nothing behind the changes before this one. A message in the middle says
+    /// less: documents that were written before it may have been written again behind it, and then
+    /// their messages before it are gone.
     CaughtUp,
     /// The stream is another one, or has lost messages. It reaches up to this place now.
     Began(Box<str>, Seq),

@@ -100,8 +100,8 @@ impl<W> Proofs<W> {
         self.proven = self.came;
     }
 
-    /// Returns what need not wait any longer, because the consumer has come to the end of the stream
-    /// behind its message.
+    /// Returns what need not wait any longer, because the consumer has come to the end of the
+    /// stream behind its message.
     pub fn ready(&mut self) -> Vec<W> {
         let (mut ready, proven) = (Vec::new(), self.proven);
         while let Some((_, waiting)) = self.stored.pop_front_if(|(number, _)| *number <= proven) {
