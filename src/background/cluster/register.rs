@@ -227,8 +227,8 @@ pub(super) async fn update(
     }
 }
 
-/// Warns of each other node that is entered with other secrets than this one: clients are refused on
-/// some nodes until all are the same.
+/// Warns of each other node that is entered with other secrets than this one: clients are refused
+/// on some nodes until all are the same.
 ///
 /// # Errors
 /// If NATS does not answer or refuses.
