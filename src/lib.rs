@@ -202,6 +202,11 @@
 //! between two commits, so that an answer is never older than the publications before it in the
 //! mailbox ([`interface::m2::loads`]).
 //!
+//! In a cluster, a stream of NATS has the documents and decides which write is the next one. A
+//! thread of its own follows the stream with a copy, fans out what is new, and reads for
+//! subscribers once the copy is proven to be new enough ([`background::cluster::documents`]). The
+//! directory retains no document then.
+//!
 //! # How a node ends
 //!
 //! SIGTERM or SIGINT: `node/stop.rs` sets [`runtime::shared::Shared::shutdown`], which every hot

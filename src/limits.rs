@@ -710,3 +710,42 @@ pub const CLUSTER_MIRROR_BEAT_MS: u64 = 1_000;
 pub const CLUSTER_MIRROR_SILENCE_MS: u64 = 3_500;
 /// Time until another one begins, in milliseconds.
 pub const CLUSTER_MIRROR_RETRY_MS: u64 = 250;
+
+/// Writes of documents on their way to the cluster's stream of documents. Further ones wait in
+/// their queue, which has [`DOCUMENT_QUEUE_MAX`] places.
+pub const CLUSTER_WRITES_MAX: usize = 256;
+/// Bytes of these writes. The same happens at the bound.
+pub const CLUSTER_WRITE_BYTES_MAX: usize = NATS_WRITE_BYTES_MAX / 4;
+/// How often a write is decided again because another node has written the same document. Then it
+/// is answered 503 with Retry-After and counted.
+pub const CLUSTER_WRITE_TRIES_MAX: u32 = 64;
+/// Documents of which a node remembers what the stream has answered, until its copy has it. Of
+/// further ones it learns that from the copy, or from the stream's refusal of the next write.
+pub const CLUSTER_WRITES_KNOWN_MAX: usize = 4_096;
+/// How long a write, a read or a load of a document may wait for the cluster, in milliseconds. Then
+/// it is refused.
+pub const CLUSTER_DOCUMENT_MS_MAX: u64 = 5_000;
+/// Reads, loads and refusals of documents that wait for a proof that the node's copy is new enough.
+/// At the bound further ones wait in their queues.
+pub const CLUSTER_PROOFS_MAX: usize = 4_096;
+/// Requests of the thread of documents to the thread of the cluster, and answers to them. There are
+/// never more: writes on their way, a proof, a floor, and messages to remove. What finds no room
+/// counts as not answered.
+pub const CLUSTER_DOCUMENT_ASKS_MAX: usize = CLUSTER_WRITES_MAX + 64;
+/// Changes of documents that wait for the thread of documents, each up to 1 MB. At the bound the
+/// consumer that brings them waits.
+pub const CLUSTER_CHANGES_MAX: usize = 64;
+/// Bytes of changes that are put into the copy in one commit. A single document may be longer.
+pub const CLUSTER_CHANGES_BYTES: usize = 1024 * 1024;
+/// Time until changes that found no room, in a worker's mailbox or on the disk, are tried again, in
+/// milliseconds.
+pub const CLUSTER_CHANGES_RETRY_MS: u64 = 2;
+/// How old a deletion must be before it is forgotten, in milliseconds: older than any write on its
+/// way, which was decided without it.
+pub const CLUSTER_FORGET_MS: u64 = 60_000;
+const _: () = assert!(CLUSTER_FORGET_MS > 4 * CLUSTER_DOCUMENT_MS_MAX);
+/// Messages of forgotten documents that are removed from the stream in one step.
+pub const CLUSTER_FORGET_BATCH: usize = 32;
+/// Messages in the stream of documents: all documents, deleted ones, and as many again as are
+/// forgotten late. At the bound NATS refuses further documents.
+pub const CLUSTER_DOCUMENT_MESSAGES_MAX: u64 = DOCUMENTS_MAX + 2 * DELETED_DOCUMENTS_MAX;

@@ -1,14 +1,21 @@
 //! The thread of the reader: it answers queries about history and documents, so that a slow query
 //! does not delay the writer.
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
+use super::cluster::documents::Look;
 use super::store::{Reader, StoreError};
 use super::{documents, refused};
 use crate::mailbox::{Mailboxes, Query, StoreRefusal};
 
-/// Answers queries, one after the other, until the queue is closed.
-pub fn run(mut reader: Reader, queries: &Receiver<Query>, mailboxes: &Mailboxes) {
+/// Answers queries, one after the other, until the queue is closed. In a cluster, `looks` takes the
+/// questions for documents.
+pub fn run(
+    mut reader: Reader,
+    queries: &Receiver<Query>,
+    mailboxes: &Mailboxes,
+    looks: Option<&Sender<Look>>,
+) {
     for query in queries {
         match query {
             Query::Messages(ticket, query) => {
@@ -19,9 +26,14 @@ pub fn run(mut reader: Reader, queries: &Receiver<Query>, mailboxes: &Mailboxes)
                 let found = reader.stats(query).map_err(|error| refusal(&error));
                 mailboxes.answer(ticket, found);
             }
-            Query::Document(ticket, key) => {
-                mailboxes.answer(ticket, documents::look(&mut reader, &key));
-            }
+            Query::Document(ticket, key) => match looks {
+                Some(looks) => {
+                    if let Err(full) = looks.try_send((ticket, key)) {
+                        mailboxes.answer(full.into_inner().0, Err(StoreRefusal::Busy));
+                    }
+                }
+                None => mailboxes.answer(ticket, documents::look(&mut reader, &key)),
+            },
         }
     }
 }

@@ -45,7 +45,7 @@ impl Key {
     }
 }
 
-/// An entry.
+/// What the bucket has under a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Entry {
     /// A channel definition.
@@ -57,7 +57,7 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Returns the key that the entry belongs under.
+    /// Returns where the entry belongs. A later entry with the same key replaces it.
     pub fn key(&self) -> Key {
         match self {
             Self::Channel(definition) => Key::Channel(definition.id),

@@ -31,6 +31,8 @@ pub enum Condition {
 pub enum Obstacle {
     /// It has not asked yet.
     Pending,
+    /// It cannot ask, or is not answered, for this reason.
+    Failing(Box<str>),
     /// This secret, a key of the configuration, is not that of the other nodes.
     Secret(Box<str>),
     /// The server at this address has this version, which is too old.
@@ -91,6 +93,7 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pending => f.write_str("this node has not registered yet"),
+            Self::Failing(reason) => f.write_str(reason),
             Self::Secret(key) => write!(f, "{key} differs from that of the other nodes"),
             Self::Version(url, version) => {
                 write!(f, "NATS at {url} is {version}, 2.11 or newer is needed")
@@ -124,6 +127,7 @@ mod tests {
                 Condition::Displaced(name.clone()),
                 "another node has taken the name n1; give each node a name of its own",
             ),
+            (not_joined(Obstacle::Failing("it is full".into())), "not joined: it is full"),
             (
                 not_joined(Obstacle::Secret("auth.anon_key".into())),
                 "not joined: auth.anon_key differs from that of the other nodes",

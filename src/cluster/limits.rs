@@ -64,8 +64,10 @@ pub const DEAD_MS: u64 = 10_000;
 pub const BEATS_REMEMBERED: usize = 16;
 /// Measurements of the clock's offset, of which the median counts.
 pub const OFFSETS: usize = 16;
-/// Time between two refreshes of the stream's anchor.
-pub const ANCHOR_MS: u64 = 30_000;
+/// Time between two refreshes of the stream's anchor. A stream drops its oldest messages at its
+/// bound of bytes. If the anchor is dropped, nodes take that for lost data: the least stream would
+/// have to take 256 MB/s for that.
+pub const ANCHOR_MS: u64 = 250;
 /// Time between two attempts to read or write the anchor.
 pub const ANCHOR_RETRY_MS: u64 = 1_000;
 

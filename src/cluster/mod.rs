@@ -27,6 +27,7 @@ pub mod attach;
 pub mod audience;
 pub mod chain;
 pub mod claims;
+pub mod documents;
 pub mod epoch;
 pub mod events;
 pub mod flight;

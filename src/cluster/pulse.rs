@@ -284,9 +284,10 @@ impl Pulse {
         self.answered[side.place()]
     }
 
-    /// Returns how long ago the node's own heartbeat came back; `None` while the line is down.
+    /// Returns how long ago the node's own heartbeat came back, also while the line is down; `None`
+    /// if none has come back yet.
     pub fn silence(&self, now: Millis) -> Option<Millis> {
-        self.line.map(|line| now.saturating_sub(line.echoed))
+        self.answered[1].map(|at| now.saturating_sub(at))
     }
 
     /// Returns how long the latest heartbeat took until it was acknowledged, and until it came

@@ -327,7 +327,7 @@ configuration! {
         prefix: String = "ff", Form::Name(PREFIX_BYTES_MAX);
         /// Servers that have a copy of each stream.
         replicas: usize = "1", Form::OneOf(&[1, 3, 5]);
-        /// Where the servers keep the streams.
+        /// Where the servers keep the streams. That of documents is always in files.
         storage: Storage = "memory", Form::Choice(&["memory", "file"]);
         /// Bytes of publications that the stream keeps. The oldest go first, even if a client could
         /// still ask for them.

@@ -3,6 +3,7 @@
 
 mod flights;
 
+use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -275,8 +276,10 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
     fn condition(&mut self, condition: &Condition) {
         let before = self.membership.note(condition, (self.clock)());
         let (served, serves) = (before.is_serving(), condition.is_serving());
+        // How long it has lasted is not worth a line each second.
+        let is_new = mem::discriminant(&*before) != mem::discriminant(condition);
         match (served, serves) {
-            (_, false) if self.has_served => tracing::warn!("{condition}"),
+            (_, false) if self.has_served && is_new => tracing::warn!("{condition}"),
             // A node that has just started has to find out first. What keeps it out is told apart.
             (_, false) => tracing::debug!("{condition}"),
             (false, true) => tracing::info!("{condition}"),

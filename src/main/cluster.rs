@@ -15,6 +15,8 @@ pub(super) struct Cluster {
 enum Command {
     /// Show the nodes, streams and servers of the cluster
     Status(Status),
+    /// Share with the cluster what was set on this node alone
+    Import(Import),
 }
 
 #[derive(Args)]
@@ -32,10 +34,41 @@ struct Status {
     node: Whereabouts,
 }
 
+#[derive(Args)]
+#[command(
+    after_help = "Reads the channel definitions, the policies and the retention of history that
+were set on a node before it joined a cluster, in its data directory, and
+compares them with what the nodes of the cluster share. Without --apply it
+changes nothing. What the nodes have already is never changed: a conflict is
+listed, and stays.
+
+Example:
+  fanfare cluster import --config fanfare.toml --data-dir data
+  fanfare cluster import --config fanfare.toml --data-dir data --apply
+
+Exit codes: 0 nothing is in conflict, 2 wrong usage or configuration,
+1 something is in conflict, or any other failure"
+)]
+struct Import {
+    #[command(flatten)]
+    node: Whereabouts,
+    /// Add what is missing
+    #[arg(long)]
+    apply: bool,
+}
+
 pub(super) fn run(Cluster { command }: Cluster) -> Result<(), Failure> {
-    let Command::Status(Status { node: place }) = command;
-    let settings = Settings { place, listen: None, workers: None, conformance: false };
-    let report = node::cluster_status(&load(settings)?)?;
-    super::print(&report.text)?;
-    if report.is_healthy { Ok(()) } else { Err(Failure::Unhealthy) }
+    let load = |place| load(Settings { place, listen: None, workers: None, conformance: false });
+    let (text, is_well) = match command {
+        Command::Status(Status { node: place }) => {
+            let report = node::cluster_status(&load(place)?)?;
+            (report.text, report.is_healthy)
+        }
+        Command::Import(Import { node: place, apply }) => {
+            let imported = node::cluster_import(&load(place)?, apply)?;
+            (imported.text, imported.is_whole)
+        }
+    };
+    super::print(&text)?;
+    if is_well { Ok(()) } else { Err(Failure::Unhealthy) }
 }

@@ -53,6 +53,45 @@ impl DocumentWrite {
     }
 }
 
+/// The result of a write, as the document before it decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decided {
+    /// The write is valid under this version.
+    Version(Millis),
+    /// The version in the write is not later than this one, which stays.
+    Stale(Millis),
+    /// There is no document to delete.
+    Missing,
+    /// There is no room for one more document.
+    Full,
+}
+
+impl DocumentWrite {
+    /// Decides on the write. `before` is the version that the document has, and whether it is there
+    /// or was deleted; `None` if it was never written or is forgotten. `forgotten` is the latest
+    /// version among forgotten documents, 0 if none was forgotten. Without a version of its own the
+    /// write gets `now`, or the version behind the one before if that is later.
+    pub fn decide(
+        &self,
+        before: Option<(Millis, bool)>,
+        forgotten: Millis,
+        has_room: bool,
+        now: Millis,
+    ) -> Decided {
+        let (last, was_there) = before.unwrap_or((forgotten, false));
+        // If nothing was ever written or forgotten, any version is later.
+        let is_first = before.is_none() && last == 0;
+        if !is_first && self.version.is_some_and(|given| given <= last) {
+            return Decided::Stale(last);
+        }
+        match self.data {
+            None if !was_there => Decided::Missing,
+            Some(_) if !was_there && !has_room => Decided::Full,
+            _ => Decided::Version(self.version.unwrap_or(now.max(last + 1))),
+        }
+    }
+}
+
 /// The documents of a resource that one subscriber may receive, as far as the store remembers them.
 /// Deleted ones are included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -32,7 +32,7 @@ pub use definition::{
     Change, ChannelChange, ChannelDefinition, ChannelOptions, ChannelOrder, OptionsChange,
     PresenceMode, Retain, SlowConsumer,
 };
-pub use document::{Document, DocumentKey, DocumentWrite, Found, Load};
+pub use document::{Decided, Document, DocumentKey, DocumentWrite, Found, Load};
 pub use event_name::event_name_problem;
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
 pub use member::{Member, MemberId, SOCKET_ID_BYTES, SocketKey, socket_id};

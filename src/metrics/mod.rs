@@ -329,6 +329,30 @@ counters! {
         cluster_skipped_malformed:
             "counter" "fanfare_cluster_skipped_total" "reason=\"malformed\""
             "Messages of the cluster that were skipped because this node cannot read them, by reason.";
+        cluster_documents_stored:
+            "counter" "fanfare_cluster_documents_total" "outcome=\"stored\""
+            "Writes of documents for the cluster's stream, by what became of them.";
+        cluster_documents_refused:
+            "counter" "fanfare_cluster_documents_total" "outcome=\"refused\""
+            "Writes of documents for the cluster's stream, by what became of them.";
+        cluster_documents_unknown:
+            "counter" "fanfare_cluster_documents_total" "outcome=\"unknown\""
+            "Writes of documents for the cluster's stream, by what became of them.";
+        cluster_document_conflicts:
+            "counter" "fanfare_cluster_document_conflicts_total" ""
+            "Times that another node's write of the same document was faster.";
+        cluster_document_proofs:
+            "counter" "fanfare_cluster_document_proofs_total" "outcome=\"stored\""
+            "Proofs that the node's copy of the documents is new enough, by what became of them.";
+        cluster_document_unproven:
+            "counter" "fanfare_cluster_document_proofs_total" "outcome=\"unknown\""
+            "Proofs that the node's copy of the documents is new enough, by what became of them.";
+        cluster_documents_applied:
+            "counter" "fanfare_cluster_documents_applied_total" ""
+            "Documents of the cluster's stream that are new in the node's copy.";
+        cluster_documents_again:
+            "counter" "fanfare_cluster_documents_again_total" ""
+            "Times that all documents were read again from the cluster's stream.";
         cluster_holes_read:
             "counter" "fanfare_cluster_holes_total" "how=\"read\""
             "Reads of what did not come live: of everything, of latest messages, or of one channel.";

@@ -8,14 +8,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
+use super::documents::Documents;
 use super::threads::{BACKGROUND_THREADS, Node, spawn};
-use super::{Event, NodeError, keys};
-use crate::background::Administering;
+use super::{Event, NodeError, keys, store_file};
 use crate::background::cluster::control::Settings;
 use crate::background::cluster::credentials;
+use crate::background::cluster::documents::{Outside, Queues};
 use crate::background::cluster::identity::{self, ClusterId};
 use crate::background::cluster::status::{self, Report};
-use crate::background::cluster::{Member, serve};
+use crate::background::cluster::{Imported, Member, import, serve};
+use crate::background::store::Store;
+use crate::background::{Administering, Sharing};
 use crate::cluster::name::NodeName;
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError, Effective, Fingerprints, cluster};
@@ -41,6 +44,31 @@ pub fn cluster_status(config: &Config) -> Result<Report, NodeError> {
     Ok(status::report(settings, own)?)
 }
 
+/// Compares what was set on the node of these settings alone with what the nodes of its cluster
+/// share, and adds what is missing there if `applies`.
+///
+/// # Errors
+/// Every mistake of the configuration; if the data directory has no store; or if NATS cannot be
+/// reached or does not answer.
+pub fn cluster_import(config: &Config, applies: bool) -> Result<Imported, NodeError> {
+    let settings = Settings::of(config, "import").ok_or_else(|| {
+        config.mistake("cluster.nats", "is not set: there is no cluster to import into")
+    })?;
+    ConfigError::all([cluster::check(config), credentials::check_files(config)])?;
+    let file = store_file(config);
+    if !file.exists() {
+        let nothing = format!("has no {}: no node has run there", file.display());
+        return Err(config.mistake("data_dir", nothing).into());
+    }
+    let store = Store::open(file)?;
+    // A node that has followed a cluster has set its own aside.
+    let own = match store.followed()? {
+        Some(_) => store.set_aside()?,
+        None => store.administered()?,
+    };
+    Ok(import(settings, &own, applies)?)
+}
+
 /// Returns what a node is set up with, as nodes of a cluster compare it.
 pub(super) fn effective(config: &Config, secrets: &Secrets, trust: &Trust) -> Effective {
     let public_keys = trust.keys.public_set();
@@ -58,33 +86,84 @@ pub(super) struct Part {
     submitted: Receiver<Submitted>,
     name: NodeName,
     control: Settings,
+    /// The way of documents to their thread.
+    documents: Arc<Outside>,
+}
+
+/// Prepares the threads of the cluster and of its documents, if a cluster is configured.
+///
+/// # Errors
+/// As [`Part::new`].
+pub(super) fn part(
+    config: &Config,
+    secrets: &Secrets,
+    trust: &Trust,
+    mailboxes: &mut Mailboxes,
+    store: &Store,
+) -> Result<(Option<Part>, Option<Documents>), NodeError> {
+    match config.is_clustered() {
+        true => Ok(Some(Part::new(config, secrets, trust, mailboxes, store)?).unzip()),
+        false => Ok((None, None)),
+    }
 }
 
 impl Part {
     /// Opens the way of publications to the cluster's stream, and names the node.
     ///
     /// # Errors
-    /// If the name of the node cannot be kept, or the system gives no event descriptor.
-    pub(super) fn new(
+    /// If the name of the node cannot be kept, the copy of the documents cannot be opened, or the
+    /// system gives no event descriptor.
+    fn new(
         config: &Config,
         secrets: &Secrets,
         trust: &Trust,
         mailboxes: &mut Mailboxes,
-    ) -> Result<Self, NodeError> {
+        store: &Store,
+    ) -> Result<(Self, Documents), NodeError> {
         let name = identity::node_name(config).map_err(NodeError::Identity)?;
         let control = Settings::of(config, name.as_str())
             .ok_or_else(|| config.mistake("cluster.nats", "is not set"))?;
-        Ok(Self {
-            membership: Arc::default(),
+        let membership = Arc::<Membership>::default();
+        let (documents, outside) =
+            Documents::open(config, store, name.clone(), membership.clone())?;
+        let part = Self {
+            membership,
             effective: Arc::new(ArcSwap::from_pointee(effective(config, secrets, trust))),
             submitted: mailboxes.open_stream()?,
             name,
             control,
-        })
+            documents: outside,
+        };
+        Ok((part, documents))
     }
 }
 
 impl Node {
+    /// Opens the way on which the writer shares with other nodes, if the node has a part in a
+    /// cluster.
+    pub(super) fn sharing(&self, part: Option<Part>) -> (Sharing, Option<(Part, Administering)>) {
+        let Some(part) = part else { return (Sharing::alone(), None) };
+        let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
+        let (sharing, administration) = Sharing::with(mailboxes);
+        (sharing, Some((part, administration)))
+    }
+
+    /// Starts the threads of a node that has a part in a cluster. They report their ends to `told`.
+    pub(super) fn start_shared(
+        &self,
+        desk: Option<(Documents, Queues)>,
+        joining: Option<(Part, Administering)>,
+        told: &mpsc::Sender<Event>,
+    ) -> io::Result<()> {
+        if let Some(desk) = desk {
+            self.start_desk(desk, told)?;
+        }
+        match joining {
+            Some((part, administration)) => self.join(part, administration, told),
+            None => Ok(()),
+        }
+    }
+
     /// Starts the thread of the cluster. It reports its end to `told`.
     pub(super) fn join(
         &self,
@@ -92,7 +171,7 @@ impl Node {
         administration: Administering,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
-        let Part { membership, effective, submitted, name, control } = part;
+        let Part { membership, effective, submitted, name, control, documents } = part;
         let shared = self.shared.clone();
         let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS);
         let definitions = self.shared.clone();
@@ -103,6 +182,7 @@ impl Node {
             administration,
             control,
             window: Box::new(move || replay_window(&definitions.interfaces)),
+            documents,
         };
         spawn(THREAD, told, move || {
             let interfaces = Interfaces(shared.clone());

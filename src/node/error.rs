@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::auth::KeyError;
+use crate::background::cluster::ImportError;
 use crate::background::cluster::identity::IdentityError;
 use crate::background::cluster::status::StatusError;
 use crate::background::store::StoreError;
@@ -53,6 +54,9 @@ pub enum NodeError {
     /// The state of the cluster cannot be read.
     #[error(transparent)]
     Cluster(#[from] StatusError),
+    /// Nothing could be imported into the cluster.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// The system gave no thread or descriptor.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

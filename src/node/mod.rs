@@ -5,6 +5,7 @@
 //! [`run`] starts and ends a node: secrets, store, mailboxes and threads, in this order.
 
 mod cluster;
+mod documents;
 mod error;
 mod keys;
 mod listen;
@@ -16,7 +17,7 @@ mod threads;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,7 +28,6 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
 
-use crate::background::Sharing;
 use crate::background::store::{Reader, Store, StoreError};
 use crate::background::webhook::{self, Settings};
 use crate::broker::definitions::Definitions;
@@ -50,9 +50,9 @@ use crate::runtime::shared::{About, Clock, HttpEnd, Shared};
 use crate::runtime::transmit::Backend;
 use listen::listen_patiently;
 use reload::Reloader;
-use threads::{BACKGROUND_THREADS, Node, spawn};
+use threads::{BACKGROUND_THREADS, CLUSTER_THREADS, Node, spawn};
 
-pub use cluster::cluster_status;
+pub use cluster::{cluster_import, cluster_status};
 pub use error::NodeError;
 pub use keys::check;
 
@@ -102,24 +102,20 @@ pub fn run(
     let trust = Arc::new(ArcSwap::from_pointee(trust));
     let client = client_files(config)?;
     let _lock = lock(&config.data_dir)?;
-    let store = Store::open(config.data_dir.join("fanfare.db"))?;
-    let reader = Reader::open(config.data_dir.join("fanfare.db"))?;
-    let definitions = store.channels()?;
-    webhook::warn_of_never_called(&definitions, config.webhooks.allow_private);
-    let definitions = Definitions::new(definitions);
-    let policies = Policies::new(store.permissions()?);
+    let store = Store::open(store_file(config))?;
+    let reader = Reader::open(store_file(config))?;
+    let (definitions, policies) = rules(&store, config)?;
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
     let (driver, backend) = ways(config, acceptors)?;
     let address = listener.local_addr()?;
     let memory = Memory::new(config.memory.client_bytes, config.workers);
     let part = memory.part(usize::MAX);
-    let (mut mailboxes, inboxes) =
+    let (mut mailboxes, mut inboxes) =
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
-    let membership = match config.is_clustered() {
-        true => Some(cluster::Part::new(config, &secrets, &trust.load(), &mut mailboxes)?),
-        false => None,
-    };
+    let (membership, documents) =
+        cluster::part(config, &secrets, &trust.load(), &mut mailboxes, &store)?;
+    let (looks, desk) = documents.map(|documents| documents.take_over(&mut inboxes)).unzip();
     let broker =
         Broker::new(directory(config, part, &mailboxes), definitions, policies, mailboxes, memory);
     if let Some(ClientFiles { version, files }) = &client {
@@ -142,18 +138,9 @@ pub fn run(
         effective: membership.as_ref().map(|part| part.effective.clone()),
     };
     let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
-    let (sharing, administration) = match &membership {
-        Some(_) => {
-            let mailboxes = node.shared.interfaces.broker.mailboxes.clone();
-            let (sharing, administration) = Sharing::with(mailboxes);
-            (sharing, Some(administration))
-        }
-        None => (Sharing::alone(), None),
-    };
-    node.start(store, reader, (inboxes, sharing), &told)?;
-    if let Some((part, administration)) = membership.zip(administration) {
-        node.join(part, administration, &told)?;
-    }
+    let (sharing, joining) = node.sharing(membership);
+    node.start((store, reader), (inboxes, sharing), looks, &told)?;
+    node.start_shared(desk, joining, &told)?;
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
         node.shared.interfaces.broker.memory.begin(heap::allocated());
@@ -165,6 +152,18 @@ pub fn run(
         }
         started(&Started { address, driver: node.driver.clone(), secrets });
     })
+}
+
+/// Returns what administrators have set, as the store has it.
+fn rules(store: &Store, config: &Config) -> Result<(Definitions, Policies), StoreError> {
+    let definitions = store.channels()?;
+    webhook::warn_of_never_called(&definitions, config.webhooks.allow_private);
+    Ok((Definitions::new(definitions), Policies::new(store.permissions()?)))
+}
+
+/// Returns the file of the store in the data directory.
+fn store_file(config: &Config) -> PathBuf {
+    config.data_dir.join("fanfare.db")
 }
 
 /// Creates the directory of a node that may use `part` bytes for what channels keep.
@@ -180,7 +179,8 @@ fn directory(config: &Config, part: usize, mailboxes: &Mailboxes) -> Directory {
 /// Creates what all threads share.
 fn share(interfaces: interface::Shared, acceptors: usize, about: About) -> Shared {
     let config = &interfaces.config;
-    let background = BACKGROUND_THREADS + usize::from(config.is_clustered());
+    let in_cluster = if config.is_clustered() { CLUSTER_THREADS } else { 0 };
+    let background = BACKGROUND_THREADS + in_cluster;
     Shared {
         metrics: Metrics::new(config.workers + acceptors + background)
             .clustered(config.is_clustered()),

@@ -6,9 +6,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use arc_swap::ArcSwap;
+use crossbeam_channel::Sender;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Event;
+use crate::background::cluster::documents::Look;
 use crate::background::store::{Reader, Store};
 use crate::background::webhook::Settings;
 use crate::background::{self, Incoming, News, Sharing, Writer};
@@ -25,6 +27,9 @@ use crate::runtime::{Arrivals, Turns, Worker};
 
 /// Background threads with counters of their own: the writer and the thread of webhooks.
 pub(super) const BACKGROUND_THREADS: usize = 2;
+/// Threads of a node in a cluster with counters of their own: that of the cluster, and that of its
+/// documents.
+pub(super) const CLUSTER_THREADS: usize = 2;
 
 /// The parts of a node that its threads share.
 pub(super) struct Node {
@@ -51,12 +56,13 @@ impl Drop for Ending {
 }
 
 impl Node {
-    /// Starts all threads. Each reports its end to `told`.
+    /// Starts all threads but those of a cluster. Each reports its end to `told`. In a cluster,
+    /// `looks` takes the questions for documents.
     pub(super) fn start(
         &self,
-        store: Store,
-        reader: Reader,
+        (store, reader): (Store, Reader),
         (inboxes, sharing): (Inboxes, Sharing),
+        looks: Option<Sender<Look>>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
         let incoming = Incoming {
@@ -75,7 +81,7 @@ impl Node {
         })?;
         let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
         spawn("reader", told, move || {
-            background::reader::run(reader, &inboxes.reader, &mailboxes);
+            background::reader::run(reader, &inboxes.reader, &mailboxes, looks.as_ref());
         })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.shared.interfaces.config.acceptor_threads == 0;
@@ -111,17 +117,7 @@ impl Node {
                     let next = shared.interfaces.broker.definitions.load().replaced_by(all);
                     shared.interfaces.broker.definitions.store(Arc::new(next));
                 }
-                News::Document(document, places) => {
-                    documents::publish_document(
-                        &shared.interfaces,
-                        document,
-                        places,
-                        shared.clock.now(),
-                    );
-                }
-                News::Loaded(load, stored) => {
-                    documents::answer_load(&shared.interfaces, load, stored, shared.clock.now());
-                }
+                news @ (News::Document(..) | News::Loaded(..)) => announce(&shared, news),
                 News::Permissions(all) => {
                     let next = shared.interfaces.broker.policies.load().replaced_by(all);
                     shared.interfaces.broker.policies.store(Arc::new(next));
@@ -196,6 +192,21 @@ impl Node {
                 tracing::error!(%error, "an acceptor cannot run");
             }
         })
+    }
+}
+
+/// Sends a document, or what was read for a subscriber.
+pub(super) fn announce(shared: &Shared, news: News<'_>) {
+    let now = shared.clock.now();
+    match news {
+        News::Document(document, places) => {
+            documents::publish_document(&shared.interfaces, document, places, now);
+        }
+        News::Loaded(load, stored) => {
+            documents::answer_load(&shared.interfaces, load, stored, now);
+        }
+        // Only the store announces them.
+        News::Channels(_) | News::Permissions(_) => {}
     }
 }
 

@@ -2,14 +2,15 @@
 // that work for every client that follows that page.
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { apiKey, assert, inAnHour, token, url } from './harness.mjs';
+import { apiKey, assert, inAnHour, nextNode, otherNode, token } from './harness.mjs';
 
 /** Returns an example of the page, verbatim. */
 const printed = (name) => readFile(new URL(`documents/m2_${name}.txt`, import.meta.url), 'utf8');
 /** Returns an example of JSON without insignificant white space. */
 const compact = async (name) => JSON.stringify(JSON.parse(await printed(name)));
 
-export const socketUrl = `${url.replace('http', 'ws')}/api/realtime/`;
+/** Returns the address for one more client. */
+export const socketUrl = () => `${nextNode().replace('http', 'ws')}/api/realtime/`;
 /** The headers in the page's example, verbatim. */
 export const printedHeaders = (await printed('headers')).trim();
 export const place = { 'x-m2-organization': 'testOrg', 'x-m2-project': 'testProj' };
@@ -38,7 +39,7 @@ export function base58(text) {
 async function call(method, { type, id }, body) {
   const path = `/api/realtime/resources/${type}/${encodeURIComponent(id)}`;
   const headers = { ...place, 'x-api-key': apiKey };
-  const response = await fetch(url + path, { method, headers, body: JSON.stringify(body) });
+  const response = await fetch(otherNode() + path, { method, headers, body: JSON.stringify(body) });
   const answer = await response.json();
   assert.equal(response.status, 200, JSON.stringify(answer));
   return answer.version;

@@ -33,7 +33,7 @@ async function withPage(work) {
 /** Connects the page's client with these subprotocols, which are JavaScript expressions. */
 async function connect(page, offers) {
   await page.evaluate(`{
-    globalThis.client = new Client(${JSON.stringify(m2.socketUrl)}, ${offers});
+    globalThis.client = new Client(${JSON.stringify(m2.socketUrl())}, ${offers});
   }`);
   await page.until(`client.state !== 'connecting'`);
   const say = (text) => page.evaluate(`client.socket.send(${JSON.stringify(text)})`);

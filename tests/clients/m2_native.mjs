@@ -9,7 +9,7 @@ class Client {
   #heard = [];
   #wakes = [];
 
-  static async connect(headers, offered = [], url = m2.socketUrl) {
+  static async connect(headers, offered = [], url = m2.socketUrl()) {
     const client = new Client();
     client.socket = new WebSocket(url, offered, { headers });
     client.socket.on('message', (bytes, isBinary) => {
@@ -45,7 +45,7 @@ await harness.runCases({
   },
 
   async either_spelling_and_either_path_do() {
-    for (const url of [m2.socketUrl, m2.socketUrl.slice(0, -1)]) {
+    for (const url of [m2.socketUrl(), m2.socketUrl().slice(0, -1)]) {
       await m2.goesThroughThePage(await Client.connect(ids, [], url));
     }
   },

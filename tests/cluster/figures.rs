@@ -1,4 +1,5 @@
-//! What a node's thread costs for each publication.
+//! What a node's thread costs for each publication, and what subscriptions would cost with the
+//! client library of NATS.
 
 use std::collections::VecDeque;
 
@@ -7,7 +8,7 @@ use fanfare::message::Channel;
 
 use crate::node::Node;
 use crate::stream::create_streams;
-use crate::support::nats::Nats;
+use crate::support::nats::{Nats, resident_bytes};
 use crate::support::wait_until;
 
 const PUBLICATIONS: u64 = 150_000;
@@ -57,4 +58,24 @@ fn a_publication_costs_microseconds() {
         "CPU of the thread: {publish} ns for each publish, {receive} ns for each live message"
     );
     assert!(publish < MICROS_MAX * 1_000 && receive < MICROS_MAX * 1_000);
+}
+
+/// The reason why nodes have a line of their own. Its subscriptions cost the node nothing: see
+/// `load.rs`.
+#[tokio::test]
+#[ignore = "measures for a while: tests/run long"]
+async fn a_subscription_of_the_client_library_costs_kilobytes() {
+    const SUBSCRIPTIONS: u64 = 20_000;
+    let nats = Nats::one();
+    let client = async_nats::connect(nats.url()).await.expect("the server takes the connection");
+    let before = resident_bytes(std::process::id());
+    let mut all = Vec::new();
+    for number in 0..SUBSCRIPTIONS {
+        let subject = format!("ff.live.{number:026}");
+        all.push(client.subscribe(subject).await.expect("the client takes it"));
+    }
+    client.flush().await.expect("the server has them");
+    let each = resident_bytes(std::process::id()).saturating_sub(before) / SUBSCRIPTIONS;
+    println!("{each} bytes of the client library for each of {SUBSCRIPTIONS} subscriptions");
+    assert!(each > 1_000, "the library could be used instead of a line of our own");
 }

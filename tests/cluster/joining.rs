@@ -7,7 +7,7 @@ use fanfare::cluster::health::{Condition, Obstacle};
 use fanfare::cluster::name::Stream;
 use fanfare::cluster::wire::Anchor;
 use fanfare::message::Channel;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::node::Node;
 use crate::stream::{create_streams, request};
@@ -22,7 +22,8 @@ fn a_node_serves_when_its_register_says_so() {
     create_streams(&nats.url(), 1);
     let (asks, mut asked) = mpsc::channel(8);
     let (tell, news) = mpsc::channel(8);
-    let seat = Seat { asks, news };
+    let (peers, _) = watch::channel(Vec::new());
+    let seat = Seat { asks, news, peers };
     // The register outlives the streams, which are new.
     let old = Anchor { nonce: 1, number: 7 };
     tell.try_send(News::Remembered(Stream::Order, old)).expect("there is room");

@@ -99,6 +99,7 @@ impl Node {
             patience: 1_000,
             audience_patience: 1_000,
             seat,
+            documents: None,
         };
         let interests = Arc::new(Interests::new().expect("the system gives a descriptor"));
         let state = Arc::<Mutex<State>>::default();

@@ -59,13 +59,14 @@ async fn a_cluster_is_shown_with_its_nodes_and_streams() {
         "{text}"
     );
     assert!(lines[2].starts_with("stream   FF_INT  memory R1"), "{text}");
-    assert!(lines[3].ends_with(&format!(" {VERSION}")), "{text}");
-    assert!(lines[4].starts_with("node  version  host"), "{text}");
-    let row: Vec<_> = lines[5].split_whitespace().collect();
+    assert!(lines[3].starts_with("stream   KV_ff_doc  file R1"), "{text}");
+    assert!(lines[4].ends_with(&format!(" {VERSION}")), "{text}");
+    assert!(lines[5].starts_with("node  version  host"), "{text}");
+    let row: Vec<_> = lines[6].split_whitespace().collect();
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!([row[0], row[1], row[3], row[4]], ["n1", version, "up", "0"], "{text}");
     assert_eq!([row[5], row[6]], ["40,002", "2026-11-29T14:02:00Z"], "{text}");
-    assert_eq!(lines.len(), 6, "{text}");
+    assert_eq!(lines.len(), 7, "{text}");
 
     two.joins(&control).await;
     let (code, text, _) = status_of(&nats, &[]).await;

@@ -1,5 +1,5 @@
-//! The way between the writer and the thread of the cluster: changes that administrators wish for go
-//! there, and come back as changes that all nodes take.
+//! The way between the writer and the thread of the cluster: changes that administrators wish for
+//! go there, and come back as changes that all nodes take.
 
 use std::sync::Arc;
 

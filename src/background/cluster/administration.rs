@@ -9,6 +9,7 @@
 
 mod confirming;
 mod follower;
+pub(super) mod import;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::time::{interval, sleep, sleep_until};
 
 use super::control::Control;
 use crate::background::admin::sharing::{Administration, Call, Plan};
-use crate::background::admin::{answer, refuse};
+use crate::background::admin::{Planned, answer, refuse};
 use crate::cluster::admin::Entry;
 use crate::cluster::name::NodeName;
 use crate::limits::{
@@ -53,6 +54,7 @@ pub(super) async fn run(
     mut over: oneshot::Receiver<()>,
 ) {
     let mut followed = Some(followed);
+    let mut trouble = String::new();
     loop {
         let round = Round::begin(administration, post);
         let ended = tokio::select! {
@@ -71,7 +73,11 @@ pub(super) async fn run(
             }
             Err(lost) => lost,
         };
-        tracing::warn!("what administrators set for all nodes cannot be followed: {lost}");
+        let text = lost.to_string();
+        if text != trouble {
+            tracing::warn!("what administrators set for all nodes cannot be followed: {text}");
+            trouble = text;
+        }
         let pause = sleep(Duration::from_millis(REGISTER_RETRY_MS));
         tokio::pin!(pause);
         loop {
@@ -138,7 +144,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Answers those whose changes are made, because nobody will confirm any more.
+    /// Answers those whose changes are made, because no node will confirm any more.
     fn give_up(&mut self) {
         for (wish, entry, unconfirmed) in self.confirming.take_all() {
             answer(&self.administration.mailboxes, wish, Ok(entry), unconfirmed);
@@ -157,11 +163,11 @@ impl<'a> Round<'a> {
                 Ok(plan) => plan,
                 Err(refusal) => return self.refused(wish, refusal),
             };
-            match put(self.post, &plan).await {
+            let Plan { revision, planned: Planned { entry, is_deletion } } = plan;
+            match put(&self.post.control, &entry, is_deletion, revision).await {
                 Ok(revision) => {
                     let peers = self.post.peers.borrow().clone();
-                    let Plan { planned, .. } = plan;
-                    self.confirming.add(wish, planned.entry, revision, peers);
+                    self.confirming.add(wish, entry, revision, peers);
                     return Ok(());
                 }
                 Err(Unput::Behind) => {
@@ -217,21 +223,25 @@ impl<'a> Round<'a> {
 }
 
 /// Why a change was not put.
-enum Unput {
+pub(super) enum Unput {
     /// The bucket is further than the store was when the change was planned.
     Behind,
     /// It is refused, or not known.
     Refused(StoreRefusal),
 }
 
-/// Puts a change into the bucket if that is where the change was planned. Returns its revision.
-async fn put(post: &Post, plan: &Plan) -> Result<u64, Unput> {
-    let entry: &Entry = &plan.planned.entry;
-    let bucket = post.control.settings().prefix.administration();
+/// Puts a change into the bucket if its last revision is this one. Returns the change's own.
+pub(super) async fn put(
+    control: &Control,
+    entry: &Entry,
+    is_deletion: bool,
+    expected: u64,
+) -> Result<u64, Unput> {
+    let bucket = control.settings().prefix.administration();
     let subject = format!("$KV.{bucket}.{}", entry.key().text());
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Expected-Last-Sequence", plan.revision.to_string());
-    let text = if plan.planned.is_deletion {
+    headers.insert("Nats-Expected-Last-Sequence", expected.to_string());
+    let text = if is_deletion {
         headers.insert("KV-Operation", "DEL");
         String::new()
     } else {
@@ -241,26 +251,21 @@ async fn put(post: &Post, plan: &Plan) -> Result<u64, Unput> {
         let problem = format!("Longer than {ADMIN_ENTRY_BYTES_MAX} bytes");
         return Err(Unput::Refused(StoreRefusal::Invalid(problem)));
     }
-    let context = post.control.context();
-    let sent = context.publish_with_headers(subject, headers, text.into()).await;
+    let sent = control.context().publish_with_headers(subject, headers, text.into()).await;
     let stored = match sent {
         Ok(sent) => sent.await,
         Err(error) => Err(error),
     };
-    match stored {
-        Ok(stored) => Ok(stored.sequence),
-        Err(error) => Err(match error.kind() {
-            PublishErrorKind::WrongLastSequence => Unput::Behind,
-            PublishErrorKind::StreamNotFound => Unput::Refused(StoreRefusal::Unavailable),
-            PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
-                Unput::Refused(StoreRefusal::Unknown)
-            }
-            _ => {
-                tracing::warn!(%error, "NATS refuses a change of an administrator");
-                Unput::Refused(StoreRefusal::Unavailable)
-            }
-        }),
-    }
+    stored.map(|stored| stored.sequence).map_err(|error| match error.kind() {
+        PublishErrorKind::WrongLastSequence => Unput::Behind,
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
+            Unput::Refused(StoreRefusal::Unknown)
+        }
+        _ => {
+            tracing::warn!(%error, "NATS refuses a change of an administrator");
+            Unput::Refused(StoreRefusal::Unavailable)
+        }
+    })
 }
 
 /// Says how far this node has followed.

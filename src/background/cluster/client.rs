@@ -2,6 +2,8 @@
 //! is live, and has no order with it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -23,11 +25,14 @@ pub(super) struct Question {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
     answers: mpsc::Sender<Message>,
+    /// Whether it was written to the connection.
+    is_sent: Arc<AtomicBool>,
 }
 
 /// The answers to a question.
 pub(super) struct Answers {
     receiver: mpsc::Receiver<Message>,
+    is_sent: Arc<AtomicBool>,
     end: Instant,
 }
 
@@ -48,9 +53,10 @@ impl Client {
         end: Instant,
     ) -> Option<Answers> {
         let (answers, receiver) = mpsc::channel(CLUSTER_ANSWERS_MAX);
-        let question = Question { subject, headers, body, answers };
+        let is_sent = Arc::<AtomicBool>::default();
+        let question = Question { subject, headers, body, answers, is_sent: is_sent.clone() };
         timeout_at(end, self.questions.send(question)).await.ok()?.ok()?;
-        Some(Answers { receiver, end })
+        Some(Answers { receiver, is_sent, end })
     }
 }
 
@@ -58,6 +64,13 @@ impl Answers {
     /// Returns the next answer; `None` if none comes in time, or if the connection was lost.
     pub(super) async fn next(&mut self) -> Option<Message> {
         timeout_at(self.end, self.receiver.recv()).await.ok()?
+    }
+
+    /// Gives the question up. Returns whether it may have been sent: if not, it never is.
+    pub(super) fn give_up(mut self) -> bool {
+        // The task of the connection sends no question whose asker has closed the answers.
+        self.receiver.close();
+        self.is_sent.load(Ordering::Acquire)
     }
 }
 
@@ -100,7 +113,7 @@ async fn serve(mut line: Line, mut questions: mpsc::Receiver<Question>) {
 
 impl Open {
     fn ask(&mut self, line: &mut Line, inbox: &str, question: Question) {
-        let Question { subject, headers, body, answers } = question;
+        let Question { subject, headers, body, answers, is_sent } = question;
         // It waited for the connection for too long.
         if answers.is_closed() {
             return;
@@ -115,6 +128,7 @@ impl Open {
             headers: &headers,
             payload: &[&body],
         };
+        is_sent.store(true, Ordering::Release);
         // A question that cannot be sent has no answer.
         if line.publish(&message).is_ok() {
             if self.waiting.len() >= CLUSTER_QUESTIONS_MAX {

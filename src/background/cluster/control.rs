@@ -181,6 +181,9 @@ impl Control {
             let found = self.stream(&wanted).await?;
             notes.extend(streams::check(&wanted, &found)?);
         }
+        let wanted = streams::documents(&self.settings);
+        let found = self.stream(&wanted).await?;
+        notes.extend(streams::check(&wanted, &found)?);
         self.keep(window).await?;
         Ok(notes)
     }

@@ -1,8 +1,9 @@
 //! Who a node is in its cluster: its name, and the cluster that it belonged to at its last start.
 //! Both are kept in the data directory, which only one node uses at a time.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -128,7 +129,8 @@ fn kept(path: &Path, digits: usize) -> Result<Option<String>, IdentityError> {
 fn keep(path: &Path, text: &str) -> Result<(), IdentityError> {
     let draft = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file = File::create(&draft)?;
+        let mut file = OpenOptions::new();
+        let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(format!("{text}\n").as_bytes())?;
         file.sync_all()?;
         fs::rename(&draft, path)?;

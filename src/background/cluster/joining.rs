@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::administration::{self, Peers, Post};
 use super::control::{self, Control};
+use super::documents::Outside;
 use super::register::{self, Candidate, JoinError, Joined, NotJoined, Outcome};
 use super::seat::{Ask, News, Seat};
 use super::settings::Settings;
@@ -37,6 +38,8 @@ pub struct Member {
     /// The way to the writer, which stores what administrators set. The task that follows the
     /// cluster's bucket holds the lock.
     pub administration: Administering,
+    /// The way to the thread of documents.
+    pub documents: Arc<Outside>,
 }
 
 /// What an attempt to join has come to.
@@ -69,6 +72,7 @@ impl Member {
             patience: cluster.publish_timeout_ms,
             audience_patience: cluster.audience_ms,
             seat: Some(seat),
+            documents: Some(self.documents.clone()),
         }
     }
 
@@ -102,8 +106,9 @@ impl Member {
         }
     }
 
-    /// Keeps the node in the register and the streams alive, until the thread of the cluster ends
-    /// or the node must register again. Then takes the node out of the register.
+    /// Keeps the node in the register and the streams alive, and follows what administrators set,
+    /// until the thread of the cluster ends or the node must register again. Then takes the node
+    /// out of the register.
     pub(super) async fn stay(
         self: Arc<Self>,
         place: Place,
@@ -111,7 +116,7 @@ impl Member {
         news: mpsc::Sender<News>,
         peers: Peers,
     ) {
-        let Place { origin, joined, control } = place;
+        let Place { origin, joined, control } = &place;
         let (over, is_over) = oneshot::channel();
         let (all, has_all) = oneshot::channel();
         let (cluster, node) = (joined.cluster.as_str().into(), origin.node.clone());
@@ -131,16 +136,31 @@ impl Member {
             has_all = has_all => has_all.is_ok(),
             () = until_over(&mut asks) => false,
         };
+        let mut revision = joined.revision;
         if has_all {
             let _ = news.send(News::Joined(Ok(()))).await;
+            self.keep(&place, &mut asks, &mut revision).await;
         }
-        let mut revision = joined.revision;
+        drop((news, over));
+        if let Err(error) = following.await {
+            tracing::error!(%error, "what administrators set for all nodes is not followed");
+        }
+        let leaving = joined.register.remove(&origin.node, revision);
+        if timeout(Duration::from_millis(REGISTER_RETRY_MS), leaving).await.is_err() {
+            tracing::warn!("the node could not be taken out of the register of the cluster");
+        }
+    }
+
+    /// Keeps the node in the register and the streams alive, until the thread of the cluster ends
+    /// or the node must register again.
+    async fn keep(&self, place: &Place, asks: &mut mpsc::Receiver<Ask>, revision: &mut u64) {
+        let Place { origin, joined, control } = place;
         let mut look = interval(Duration::from_millis(REGISTER_LOOK_MS));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trouble = String::new();
-        while has_all {
+        loop {
             let done = tokio::select! {
-                _ = look.tick() => self.look(&control, &joined, &origin, &mut revision).await,
+                _ = look.tick() => self.look(control, joined, origin, revision).await,
                 ask = asks.recv() => match ask {
                     Some(Ask::Remember(stream, anchor)) => {
                         joined.register.remember(stream, anchor).await.map_err(JoinError::from)
@@ -149,7 +169,7 @@ impl Member {
                         look.reset_immediately();
                         Ok(())
                     }
-                    Some(Ask::Again) | None => break,
+                    Some(Ask::Again) | None => return,
                 },
             };
             let text = done.err().map(|error| error.to_string()).unwrap_or_default();
@@ -157,15 +177,6 @@ impl Member {
                 tracing::warn!("the register of the cluster cannot be kept: {text}");
             }
             trouble = text;
-        }
-        drop(news);
-        drop(over);
-        if let Err(error) = following.await {
-            tracing::error!(%error, "what administrators set for all nodes is not followed");
-        }
-        let leaving = joined.register.remove(&origin.node, revision);
-        if timeout(Duration::from_millis(REGISTER_RETRY_MS), leaving).await.is_err() {
-            tracing::warn!("the node could not be taken out of the register of the cluster");
         }
     }
 
@@ -193,6 +204,7 @@ impl Member {
             let candidate = Candidate { origin, started: self.started, effective: &effective };
             if let Some(newer) = register::update(joined, candidate).await? {
                 *revision = newer;
+                register::warn_of_differences(joined, candidate).await?;
             }
             return Ok(());
         }

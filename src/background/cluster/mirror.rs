@@ -1,50 +1,18 @@
 //! The consumer that brings all claims of the cluster, from the first message of their stream.
-//!
-//! It is an ordered consumer: it numbers what it delivers. If a number is missing, if it falls
-//! silent, or if the connection was made anew, it is left and another begins at the first message.
 
-use std::time::Duration;
-
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
 
-use super::line::{self, Line};
-use super::protocol::{Message, Publish, Sid};
+use super::consumer::{Consumer, Gone, Sink};
+use super::line;
+use super::protocol::Message;
 use crate::cluster::events::{Event, Mirrored};
 use crate::cluster::name::{Seq, Subject, Subjects};
 use crate::cluster::wire::{self, Body, Claim};
-use crate::limits::{CLUSTER_MIRROR_BEAT_MS, CLUSTER_MIRROR_RETRY_MS, CLUSTER_MIRROR_SILENCE_MS};
-use crate::metrics::LogThrottle;
 
-const SILENCE: Duration = Duration::from_millis(CLUSTER_MIRROR_SILENCE_MS);
-const RETRY: Duration = Duration::from_millis(CLUSTER_MIRROR_RETRY_MS);
-/// The subscription for the answer to the request for a consumer.
-const ANSWERS: Sid = 1;
-
-/// The mirror's task.
+/// Passes the claims on.
 pub(super) struct Mirror {
-    line: Line,
     subjects: Subjects,
     events: mpsc::Sender<Event>,
-    /// A request to begin again.
-    again: mpsc::Receiver<()>,
-    /// The number of the present consumer, which its subscription has, too.
-    consumer: Sid,
-    /// The number of the consumer's last message.
-    delivered: u64,
-    state: State,
-    failures: LogThrottle,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    /// There is no connection.
-    Down,
-    /// A consumer is asked for, or runs. It is given up at this time, unless it says something.
-    Running(Instant),
-    /// The next consumer is asked for at this time.
-    Waiting(Instant),
 }
 
 impl Mirror {
@@ -56,234 +24,52 @@ impl Mirror {
         events: mpsc::Sender<Event>,
         again: mpsc::Receiver<()>,
     ) {
-        let mirror = Self {
-            line: Line::new(settings),
-            subjects,
-            events,
-            again,
-            consumer: ANSWERS,
-            delivered: 0,
-            state: State::Down,
-            failures: LogThrottle::default(),
-        };
-        tokio::spawn(mirror.run());
+        tokio::spawn(Consumer::run(settings, Self { subjects, events }, again));
     }
 
-    async fn run(mut self) {
-        // The other end is gone only at the end of the node.
-        while self.step().await.is_some() {}
-    }
-
-    async fn step(&mut self) -> Option<()> {
-        let due = match self.state {
-            State::Down => None,
-            State::Running(at) | State::Waiting(at) => Some(at),
-        };
-        let sleeping = sleep_until(due.unwrap_or_else(Instant::now));
-        tokio::select! {
-            event = self.line.next() => match event {
-                line::Event::Up(_) => self.begin().await,
-                line::Event::Down(_) => {
-                    self.state = State::Down;
-                    Some(())
-                }
-                line::Event::Message(message) => self.take(&message).await,
-                line::Event::Discarded { .. } => {
-                    self.fail("sends a message that is too long");
-                    Some(())
-                }
-                line::Event::Denied(text) => {
-                    self.fail(&format!("is refused: {text}"));
-                    Some(())
-                }
-                _ => Some(()),
-            },
-            () = sleeping, if due.is_some() => match self.state {
-                State::Waiting(_) => self.begin().await,
-                _ => {
-                    self.fail("is silent");
-                    Some(())
-                }
-            },
-            asked = self.again.recv() => {
-                asked?;
-                if matches!(self.state, State::Down) { Some(()) } else { self.begin().await }
-            }
-        }
-    }
-
-    /// Asks for a consumer that delivers everything from the first message on.
-    async fn begin(&mut self) -> Option<()> {
-        self.consumer += 1;
-        self.delivered = 0;
-        self.state = State::Running(Instant::now() + SILENCE);
-        let inbox = format!("_INBOX.{:032x}", rand::random::<u128>());
-        let stream = self.subjects.claims_stream();
-        let ask = json!({
-            "stream_name": stream,
-            "config": {
-                "deliver_subject": format!("{inbox}.m"),
-                "deliver_policy": "all",
-                "ack_policy": "none",
-                "max_deliver": 1,
-                "flow_control": true,
-                "idle_heartbeat": CLUSTER_MIRROR_BEAT_MS * 1_000_000,
-                "mem_storage": true,
-                "num_replicas": 1,
-            },
-        });
-        let (subject, answers) =
-            (format!("$JS.API.CONSUMER.CREATE.{stream}"), format!("{inbox}.a"));
-        let ask = ask.to_string();
-        let request = Publish {
-            subject: &subject,
-            reply: Some(&answers),
-            headers: &[],
-            payload: &[ask.as_bytes()],
-        };
-        let last = self.consumer - 1;
-        let sent = [
-            if last > ANSWERS { self.line.unsubscribe(last).map(drop) } else { Ok(()) },
-            self.line.unsubscribe(ANSWERS).map(drop),
-            self.line.subscribe(&answers, ANSWERS).map(drop),
-            self.line.subscribe(&format!("{inbox}.m"), self.consumer).map(drop),
-            self.line.publish(&request).map(drop),
-        ];
-        if sent.iter().any(Result::is_err) {
-            self.fail("cannot be asked for");
-            return Some(());
-        }
-        self.events.send(Event::MirrorBegins).await.ok()
-    }
-
-    fn fail(&mut self, what: &str) {
-        if let Some(count) = self.failures.add(1) {
-            tracing::warn!(count, "the consumer of the cluster's claims {what}; another begins");
-        }
-        if !matches!(self.state, State::Down) {
-            self.state = State::Waiting(Instant::now() + RETRY);
-        }
-    }
-
-    async fn take(&mut self, message: &Message) -> Option<()> {
-        if message.sid == ANSWERS {
-            let answer: Value = serde_json::from_slice(&message.payload()).unwrap_or_default();
-            if message.status().is_some() || !answer["error"].is_null() {
-                let text = answer["error"]["description"].as_str().unwrap_or("no answer");
-                self.fail(&format!("is refused: {text}"));
-            }
-            return Some(());
-        }
-        if message.sid != self.consumer || !matches!(self.state, State::Running(_)) {
-            return Some(());
-        }
-        self.state = State::Running(Instant::now() + SILENCE);
-        match message.status() {
-            Some(100) => self.control(message),
-            Some(_) => self.fail("has ended"),
-            None => return self.claim(message).await,
-        }
-        Some(())
-    }
-
-    /// Answers a sign of life, which says how many messages the consumer has delivered, or a
-    /// question whether the node keeps up.
-    fn control(&mut self, message: &Message) {
-        let delivered = message.header("Nats-Last-Consumer").and_then(number);
-        if delivered.is_some_and(|delivered| delivered != self.delivered) {
-            self.fail("has lost a message");
-            return;
-        }
-        let stalled = message.header("Nats-Consumer-Stalled");
-        for reply in message.reply().into_iter().chain(stalled) {
-            let Ok(reply) = str::from_utf8(reply) else { continue };
-            // Without the answer the server asks again.
-            let _ = self.line.publish(&Publish { subject: reply, ..Publish::default() });
-        }
-    }
-
-    async fn claim(&mut self, message: &Message) -> Option<()> {
-        let Some(place) = message.reply().and_then(Place::read) else {
-            self.fail("delivers without a number");
-            return Some(());
-        };
-        if place.consumer != self.delivered + 1 {
-            self.fail("has lost a message");
-            return Some(());
-        }
-        self.delivered = place.consumer;
-        let mirrored = self.mirrored(message, place);
-        self.events.send(Event::Mirrored(place.stream, mirrored)).await.ok()
-    }
-
-    fn mirrored(&self, message: &Message, place: Place) -> Mirrored {
+    fn mirrored(&self, message: &Message, seq: Seq) -> Mirrored {
         let subject = str::from_utf8(message.subject()).ok();
         match subject.and_then(|subject| self.subjects.read(subject)) {
             Some(Subject::Claim(claimed, node)) => match Claim::decode(&message.payload()) {
                 Some(claim) => Mirrored::Claim(claimed, node, claim),
                 None => Mirrored::Other,
             },
-            Some(Subject::ClaimsAnchor) => place.anchor(message).unwrap_or(Mirrored::Other),
+            Some(Subject::ClaimsAnchor) => anchor(message, seq).unwrap_or(Mirrored::Other),
             _ => Mirrored::Other,
         }
     }
 }
 
-/// The numbers that a consumer gives a message, in the subject for its acknowledgement.
-#[derive(Clone, Copy)]
-struct Place {
-    stream: Seq,
-    consumer: u64,
-}
+impl Sink for Mirror {
+    const WHAT: &str = "claims";
 
-impl Place {
-    /// Reads `$JS.ACK`, stream, consumer, deliveries, the place in the stream, the number, time and
-    /// what is left, with dots between them. A domain and an account may be behind `ACK`.
-    fn read(reply: &[u8]) -> Option<Self> {
-        let parts: Vec<_> = reply.split(|byte| *byte == b'.').collect();
-        let at = match parts.len() {
-            9 => 5,
-            11.. => 7,
-            _ => return None,
-        };
-        Some(Self { stream: number(parts[at])?, consumer: number(parts[at + 1])? })
+    fn stream(&self) -> String {
+        self.subjects.claims_stream()
     }
 
-    /// Reads the anchor of the stream of claims. A consumer tells the place beside the headers.
-    fn anchor(self, message: &Message) -> Option<Mirrored> {
-        let seq = self.stream.to_string();
-        let place = [
-            (&b"Nats-Sequence"[..], seq.as_bytes()),
-            (b"Nats-Last-Sequence", b"0"),
-            (b"Nats-Time-Stamp", b"1970-01-01T00:00:00Z"),
-        ];
-        let is_own = |name: &[u8]| name.starts_with(b"Ff-");
-        let headers = message.headers().filter(|(name, _)| is_own(name)).chain(place);
-        match wire::Message::decode(headers, &message.payload(), None)?.body {
-            Ok(Body::Anchor(anchor)) => Some(Mirrored::Anchor(anchor)),
-            _ => None,
-        }
+    async fn begin(&mut self) -> Result<Option<Seq>, Gone> {
+        self.events.send(Event::MirrorBegins).await.map_err(|_| Gone)?;
+        Ok(Some(1))
+    }
+
+    async fn take(&mut self, message: &Message, seq: Seq, _: bool) -> Result<(), Gone> {
+        let mirrored = self.mirrored(message, seq);
+        self.events.send(Event::Mirrored(seq, mirrored)).await.map_err(|_| Gone)
     }
 }
 
-fn number(text: &[u8]) -> Option<u64> {
-    str::from_utf8(text).ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_read_with_a_domain_and_without() {
-        for reply in
-            ["$JS.ACK.FF_INT.c.1.70.3.1700000000.0", "$JS.ACK.d.a.FF_INT.c.1.70.3.1700000000.0"]
-        {
-            let place = Place::read(reply.as_bytes()).map(|place| (place.stream, place.consumer));
-            assert_eq!(place, Some((70, 3)), "{reply}");
-        }
-        for reply in ["", "_INBOX.a", "$JS.ACK.FF_INT.c.1.x.3.1700000000.0"] {
-            assert!(Place::read(reply.as_bytes()).is_none(), "{reply}");
-        }
+/// Reads the anchor of the stream of claims. A consumer tells the place beside the headers.
+fn anchor(message: &Message, seq: Seq) -> Option<Mirrored> {
+    let seq = seq.to_string();
+    let place = [
+        (&b"Nats-Sequence"[..], seq.as_bytes()),
+        (b"Nats-Last-Sequence", b"0"),
+        (b"Nats-Time-Stamp", b"1970-01-01T00:00:00Z"),
+    ];
+    let is_own = |name: &[u8]| name.starts_with(b"Ff-");
+    let headers = message.headers().filter(|(name, _)| is_own(name)).chain(place);
+    match wire::Message::decode(headers, &message.payload(), None)?.body {
+        Ok(Body::Anchor(anchor)) => Some(Mirrored::Anchor(anchor)),
+        _ => None,
     }
 }

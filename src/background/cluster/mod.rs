@@ -11,6 +11,8 @@
 //! - [`serve`] is the thread of a node in a cluster. Its owner of the line passes events to
 //!   [`crate::cluster`] and carries out what that asks for; reads of the streams and the consumer
 //!   of all nodes' claims are tasks beside it, with connections of their own.
+//! - [`documents`] has the documents of the cluster: their stream, the node's copy of it, and the
+//!   thread that reads the copy.
 //! - [`seat`] is the thread's way to the register of the nodes, and [`Member`] keeps the node in
 //!   it.
 //!
@@ -21,8 +23,10 @@
 mod administration;
 pub mod beats;
 mod client;
+mod consumer;
 pub mod control;
 pub mod credentials;
+pub mod documents;
 pub mod entries;
 pub mod identity;
 mod joining;
@@ -39,6 +43,7 @@ pub mod status;
 mod thread;
 
 pub use crate::config::address;
+pub use administration::import::{ImportError, Imported, import};
 pub use joining::Member;
 pub use settings::Settings;
 pub use thread::{run, serve};

@@ -227,6 +227,24 @@ pub(super) async fn update(
     }
 }
 
+/// Warns of each other node that is entered with other secrets than this one: clients are refused
+/// on some nodes until all are the same.
+///
+/// # Errors
+/// If NATS does not answer or refuses.
+pub(super) async fn warn_of_differences(
+    joined: &Joined,
+    candidate: Candidate<'_>,
+) -> Result<(), ControlError> {
+    let own = entry(&candidate, &joined.cluster);
+    for Registered { origin: Origin { node, .. }, entry, .. } in joined.register.nodes().await? {
+        if let Some(key) = own.fingerprints.differing_secret(&entry.fingerprints) {
+            tracing::warn!(%node, key, "another node has another one: reload it as well");
+        }
+    }
+    Ok(())
+}
+
 fn entry(candidate: &Candidate<'_>, cluster: &ClusterId) -> NodeEntry {
     let Candidate { origin, started, effective } = *candidate;
     NodeEntry {

@@ -1,15 +1,17 @@
 //! What the thread of the cluster must know of its node.
 
+use std::sync::Arc;
+
+use super::documents::Outside;
 use super::line;
 use super::seat::Seat;
 use crate::cluster::wire::Origin;
 use crate::message::Millis;
 
 /// What a node is in its cluster.
-#[derive(Debug)]
 pub struct Settings {
-    /// How the node connects. It makes three connections: for what must keep its order, for reads,
-    /// and for all nodes' claims.
+    /// How the node connects. It makes five connections: for what must keep its order, for reads,
+    /// for all nodes' claims, and two for documents.
     pub line: line::Settings,
     /// The prefix of the cluster's subjects and streams.
     pub prefix: Box<str>,
@@ -24,4 +26,6 @@ pub struct Settings {
     /// The register; without one, the node has joined from the beginning, and remembers anchors
     /// until it ends.
     pub seat: Option<Seat>,
+    /// The way to the thread of documents; without one, the node has no documents.
+    pub documents: Option<Arc<Outside>>,
 }

@@ -15,6 +15,7 @@ use super::identity::ClusterId;
 use super::line;
 use super::protocol::{OLDEST, Version};
 use super::register::date;
+use crate::cluster::documents::Places;
 use crate::cluster::name::Stream;
 use crate::config::Fingerprints;
 use crate::limits::STATUS_LISTEN_MS;
@@ -94,8 +95,13 @@ impl Lines {
         let plural = if nodes.len() == 1 { "" } else { "s" };
         let count = nodes.len();
         self.line(&format!("cluster {} {place}, {count} node{plural}, epoch {epoch}", id.as_str()));
-        let order = self.stream(&control, Stream::Order).await?;
-        self.stream(&control, Stream::Claims).await?;
+        let prefix = &control.settings().prefix;
+        let name = prefix.stream(Stream::Order);
+        let order = self.stream(&control, (&name, "messages"), true).await?;
+        let name = prefix.stream(Stream::Claims);
+        self.stream(&control, (&name, "claims and marks"), false).await?;
+        let name = Places::new(prefix).stream();
+        self.stream(&control, (&name, "documents and marks"), false).await?;
         self.servers(&control).await;
         let heard = listen(&control, Duration::from_millis(STATUS_LISTEN_MS)).await?;
         let last = order.map_or(0, |info| info.state.last_sequence);
@@ -103,14 +109,14 @@ impl Lines {
         Ok(())
     }
 
-    /// Adds the line of a stream, and returns its description.
+    /// Adds the line of a stream of this name that has `what`, and returns its description.
     async fn stream(
         &mut self,
         control: &Control,
-        stream: Stream,
+        (name, what): (&str, &str),
+        ages: bool,
     ) -> Result<Option<Info>, ControlError> {
-        let name = control.settings().prefix.stream(stream);
-        let Some(info) = control.info(&name).await? else {
+        let Some(info) = control.info(name).await? else {
             self.line(&format!("stream   {name}  is missing"));
             self.problems.push(format!("the stream {name} is missing"));
             return Ok(None);
@@ -127,16 +133,12 @@ impl Lines {
             }
             Some(leader) => format!("  leader {leader}"),
         };
-        let what = match stream {
-            Stream::Order => "messages",
-            Stream::Claims => "claims and marks",
-        };
         let held = match config.max_bytes {
             most if most > 0 => format!("{} of {}", megabytes(state.bytes), megabytes(most as u64)),
             _ => megabytes(state.bytes),
         };
-        let oldest = match (stream, state.messages) {
-            (Stream::Order, 1..) => {
+        let oldest = match (ages, state.messages) {
+            (true, 1..) => {
                 let age = now_seconds().saturating_sub(state.first_timestamp.unix_timestamp());
                 format!("  oldest {} s", age.max(0))
             }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::client::Client;
+use super::documents::Service;
 use super::joining::{Attempt, Member, Place};
 use super::line::{self, Line};
 use super::mirror::Mirror;
@@ -20,9 +21,9 @@ use super::seat::Seat;
 use super::settings::Settings;
 use crate::cluster::ack::Refusal;
 use crate::cluster::events::Published;
-use crate::cluster::health::Condition;
+use crate::cluster::health::{Condition, Obstacle};
 use crate::cluster::landing::{Ending, Landing};
-use crate::cluster::name::Subjects;
+use crate::cluster::name::{Prefix, Subjects};
 use crate::limits::{
     CLUSTER_RESULTS_MAX, JOIN_LOOK_MS, JOIN_PATIENCE_MS, REGISTER_RETRY_MS, SEAT_ASKS_MAX,
     SEAT_NEWS_MAX,
@@ -101,7 +102,12 @@ async fn wait<L: Landing>(member: &Arc<Member>, landing: &mut L) -> Option<Place
                 landing.condition(&Condition::NotJoined(obstacle));
                 advice
             }
-            Attempt::Failed(error) => error.to_string(),
+            Attempt::Failed(error) => {
+                let text = error.to_string();
+                let obstacle = Obstacle::Failing(text.as_str().into());
+                landing.condition(&Condition::NotJoined(obstacle));
+                text
+            }
         };
         if text != last {
             tracing::warn!("this node cannot join its cluster and goes on trying: {text}");
@@ -138,7 +144,8 @@ async fn serve_once<L: Landing>(
 ) -> io::Result<()> {
     let Settings { prefix, origin, .. } = &settings;
     let subjects = Subjects::new(prefix, origin.node.clone(), origin.incarnation);
-    let subjects = subjects.ok_or_else(|| {
+    let prefix = Prefix::read(prefix).zip(subjects);
+    let (prefix, subjects) = prefix.ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the prefix of the cluster is not valid")
     })?;
     // Not a pipe, but read like one.
@@ -146,12 +153,16 @@ async fn serve_once<L: Landing>(
     let (results, found) = mpsc::channel(CLUSTER_RESULTS_MAX);
     let (claims, mirrored) = mpsc::channel(CLUSTER_RESULTS_MAX);
     let (again, asked) = mpsc::channel(1);
-    let named = |what| line::Settings {
+    let named = |what: &str| line::Settings {
         name: format!("{} ({what})", settings.line.name),
         ..settings.line.clone()
     };
     let client = Client::start(named("reads"));
     Mirror::start(named("claims"), subjects.clone(), claims, asked);
+    let _documents = settings.documents.clone().map(|outside| {
+        let node = origin.node.clone();
+        Service::start(named, (&prefix, node), settings.patience, outside, counters.clone())
+    });
     let parts = Parts {
         line: Line::new(settings.line.clone()),
         reader: Reader::new(client, subjects.clone(), results),

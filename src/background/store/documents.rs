@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Store, StoreError};
 use crate::limits::{DELETED_DOCUMENTS_FORGOTTEN, DELETED_DOCUMENTS_MAX, DOCUMENTS_MAX};
-use crate::message::{Document, DocumentKey, DocumentWrite, Millis};
+use crate::message::{Decided, Document, DocumentKey, DocumentWrite, Millis};
 
 /// The result of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,32 +50,53 @@ impl Documents {
         now: Millis,
     ) -> rusqlite::Result<Written> {
         let before = standing(connection, &write.key)?;
-        let (last, was_there) = match before {
-            Some((version, was_there)) => (version, was_there),
-            None => (forgotten(connection)?, false),
+        let has_room = self.has_room();
+        let forgotten = if before.is_none() { forgotten(connection)? } else { 0 };
+        let version = match write.decide(before, forgotten, has_room, now) {
+            Decided::Version(version) => version,
+            Decided::Stale(last) => return Ok(Written::Stale(last)),
+            Decided::Missing => return Ok(Written::Missing),
+            Decided::Full => return Ok(Written::Full),
         };
-        // If nothing was ever written or forgotten, any version is later.
-        let is_first = before.is_none() && last == 0;
-        if !is_first && write.version.is_some_and(|given| given <= last) {
-            return Ok(Written::Stale(last));
-        }
-        match write.data {
-            None if !was_there => return Ok(Written::Missing),
-            Some(_) if !was_there && self.live >= self.live_max => return Ok(Written::Full),
-            _ => {}
-        }
-        let version = write.version.unwrap_or(now.max(last + 1));
+        let was_there = before.is_some_and(|(_, was_there)| was_there);
         let DocumentWrite { key, user_id, data, .. } = write.clone();
         let document = Document { key, user_id, data, version };
         put(connection, &document)?;
         self.recount(before.is_some(), was_there, document.data.is_some());
-        if self.deleted > self.deleted_max {
+        if self.must_forget() {
             self.forget(connection)?;
         }
         Ok(Written::Done(document))
     }
 
-    fn recount(&mut self, was_known: bool, was_there: bool, is_there: bool) {
+    /// Returns whether there may be one more document.
+    pub(super) fn has_room(&self) -> bool {
+        self.live < self.live_max
+    }
+
+    /// Returns whether there are more deleted documents than are remembered.
+    pub(super) fn must_forget(&self) -> bool {
+        self.deleted > self.deleted_max
+    }
+
+    /// Notes that so many deleted documents were forgotten.
+    pub(super) fn forgot(&mut self, number: u64) {
+        self.deleted -= number;
+    }
+
+    /// Counts anew.
+    pub(super) fn recounted(&self, connection: &Connection) -> rusqlite::Result<Self> {
+        let Self { live, deleted, .. } = Self::open(connection)?;
+        Ok(Self { live, deleted, ..*self })
+    }
+
+    #[cfg(test)]
+    pub(super) fn bound(&mut self, live_max: u64, deleted_max: u64) {
+        (self.live_max, self.deleted_max) = (live_max, deleted_max);
+    }
+
+    /// Counts a document that was written.
+    pub(super) fn recount(&mut self, was_known: bool, was_there: bool, is_there: bool) {
         match was_there {
             true => self.live -= 1,
             false => self.deleted -= u64::from(was_known),
@@ -96,7 +117,7 @@ impl Documents {
             |row| row.get::<_, i64>(0),
         )?;
         let forget = "DELETE FROM documents WHERE data IS NULL AND version <= ?1";
-        self.deleted -= connection.prepare_cached(forget)?.execute([oldest])? as u64;
+        self.forgot(connection.prepare_cached(forget)?.execute([oldest])? as u64);
         let remember = "UPDATE forgotten_documents SET version = max(version, ?1)";
         connection.prepare_cached(remember)?.execute([oldest])?;
         Ok(())
@@ -123,6 +144,11 @@ impl Store {
         })?;
         self.documents = documents;
         Ok(written)
+    }
+
+    /// Returns how many documents there are, without deleted ones.
+    pub fn live_documents(&self) -> u64 {
+        self.documents.live
     }
 
     /// Returns a document, even one that was deleted; `None` if the store does not know it.
@@ -166,7 +192,7 @@ fn standing(
 }
 
 /// Returns the latest version among forgotten documents; 0 if no document was forgotten.
-fn forgotten(connection: &Connection) -> rusqlite::Result<Millis> {
+pub(super) fn forgotten(connection: &Connection) -> rusqlite::Result<Millis> {
     let query = "SELECT version FROM forgotten_documents";
     let version = connection.prepare_cached(query)?.query_row([], |row| row.get::<_, i64>(0))?;
     Ok(u64::try_from(version).unwrap_or(0))
@@ -188,7 +214,7 @@ fn put(connection: &Connection, document: &Document) -> rusqlite::Result<()> {
 }
 
 /// Returns the audience as rows hold it: empty for a shared document.
-fn audience(key: &DocumentKey) -> &str {
+pub(super) fn audience(key: &DocumentKey) -> &str {
     key.audience.as_ref().map_or("", Arc::as_ref)
 }
 

@@ -7,6 +7,7 @@
 //! queues.
 
 mod channels;
+pub mod copy;
 mod documents;
 mod fault;
 mod file;

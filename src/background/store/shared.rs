@@ -39,8 +39,8 @@ impl Store {
         self.read(followed)
     }
 
-    /// Takes changes, all or none. What was set on this node alone is set aside if the store did not
-    /// follow this cluster before.
+    /// Takes changes, all or none. What was set on this node alone is set aside if the store did
+    /// not follow a cluster before.
     ///
     /// # Errors
     /// The database's own failures.
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(store.followed().unwrap(), None);
         follow(&store, &to("c", 4), false, &[put(&theirs)]);
         assert_eq!(store.set_aside().unwrap(), before);
-        assert_eq!(store.administered().unwrap(), [theirs.clone()]);
+        assert_eq!(store.administered().unwrap(), std::slice::from_ref(&theirs));
         drop(store);
         let store = Store::open(&path).unwrap();
         follow(&store, &to("c", 5), false, &[]);

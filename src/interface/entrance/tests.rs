@@ -106,7 +106,7 @@ fn an_administrator_is_answered_when_the_writer_has_changed_the_definition() {
     let body = r#"{"id":"00000000-0000-0000-0000-000000000001","pattern":"order:*","description":"Orders","webhookUrls":null,"enabled":true,"createdAt":"2026-04-25T17:00:00.123Z","updatedAt":"2026-04-25T17:00:00.123Z"}"#;
     let missing = r#"{"error":"NOT_FOUND","message":"Channel not found","statusCode":404}"#;
     let answers = [
-        (Ok(Box::new(changed)), json(200, body)),
+        (Ok(Box::new(changed).into()), json(200, body)),
         (Err(StoreRefusal::NotFound), json(404, missing)),
         (Err(StoreRefusal::Busy), overloaded(OVERLOADED)),
     ];

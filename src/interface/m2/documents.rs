@@ -23,6 +23,9 @@ impl M2 {
         rate_limit: 0,
         order: ChannelOrder::Local,
     };
+    /// The options of all resources in a cluster. A retained document may be older than one that
+    /// another node has written, so that none is retained.
+    const SHARED: ChannelOptions = ChannelOptions { retain: Retain::None, ..Self::OPTIONS };
 }
 
 /// Fans out a committed document, or a deletion. `places` has a place for it at every worker. If
@@ -34,7 +37,7 @@ pub fn publish_document(
     now: Now,
 ) {
     let (is_deleted, is_shared) = (document.data.is_none(), document.key.audience.is_none());
-    let publication = publication(document, now);
+    let publication = publication(shared, document, now);
     if is_deleted && !shared.m2.notify_deletes {
         if is_shared {
             shared.broker.directory.forget(&publication.channel);
@@ -46,11 +49,13 @@ pub fn publish_document(
 }
 
 /// Sends the stored documents to the subscriber's worker; `stored` is `None` if the read failed.
-/// The directory retains the shared document, so that the store is not asked for it again while the
-/// resource has subscribers.
+/// Without a cluster, the directory retains the shared document, so that the store is not asked for
+/// it again while the resource has subscribers.
 pub fn answer_load(shared: &Shared, load: Load, stored: Option<Found<Document>>, now: Now) {
-    let found = stored.map(|stored| stored.map(|document| publication(document, now)));
-    if let Some(Found { shared: common, .. }) = found.as_ref().filter(|_| load.shared) {
+    let is_shared = shared.membership.is_some();
+    let found = stored.map(|stored| stored.map(|document| publication(shared, document, now)));
+    if let Some(Found { shared: common, .. }) = found.as_ref().filter(|_| load.shared && !is_shared)
+    {
         let common = common.as_ref().filter(|one| one.content.exists());
         let retained = common.map_or(Retained::Absent, |one| Retained::Value(one.clone()));
         shared.broker.directory.learn(&load.resource, retained);
@@ -60,13 +65,14 @@ pub fn answer_load(shared: &Shared, load: Load, stored: Option<Found<Document>>,
 }
 
 /// Returns the publication of a document, with its frame.
-fn publication(document: Document, now: Now) -> Arc<Publication> {
+fn publication(shared: &Shared, document: Document, now: Now) -> Arc<Publication> {
     let text = wire::document(&document);
     let Document { key, data, version, .. } = document;
     let frame = frame(Opcode::Text, &[text.as_bytes()]).into();
     let (audience, exists) = (key.audience, data.is_some());
+    let options = if shared.membership.is_some() { M2::SHARED } else { M2::OPTIONS };
     let content = Content::Document { audience, version, exists, frame };
     // Resource and version identify a document, so its id is never used.
     let publication = Publication::new(MessageId::nil(), key.resource, now.wall, content);
-    Arc::new(publication.accepted(now.nanos).under(M2::OPTIONS))
+    Arc::new(publication.accepted(now.nanos).under(options))
 }

@@ -129,16 +129,8 @@ impl ApiError {
 
     /// 503: the cluster did not answer in time, so that it is not known whether it has the change.
     pub fn change_unknown() -> Self {
-        let message = "The cluster did not answer in time, and may have taken the change";
-        Self::new(503, "BACKPLANE_UNKNOWN", message)
-            .advise("Look whether the change was made before you make it again")
-    }
-
-    /// 503: nodes of a cluster share no documents, so that none is served.
-    pub fn cluster_unsupported() -> Self {
-        let message = "This release shares no documents between the nodes of a cluster";
-        Self::new(503, "CLUSTER_UNSUPPORTED", message)
-            .advise("Use M2 Realtime on a node without cluster.nats")
+        let message = "The cluster did not answer in time: the change may be made or not";
+        Self::new(503, "BACKPLANE_UNKNOWN", message).advise("Read it before you make it again")
     }
 
     /// 503: the cluster's stream did not answer in time, so that it is not known whether it has the

@@ -45,7 +45,8 @@ impl Reply {
         }
     }
 
-    /// Names the nodes of a cluster that have not confirmed in time that a change is in force there.
+    /// Names the nodes of a cluster that have not confirmed in time that a change is in force
+    /// there.
     pub(in crate::interface) fn unconfirmed_by(self, nodes: &[Box<str>]) -> Self {
         Self { unconfirmed: (!nodes.is_empty()).then(|| nodes.join(", ")), ..self }
     }

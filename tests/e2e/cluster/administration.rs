@@ -1,5 +1,7 @@
 //! What administrators set on one node is in force on all of them.
 
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use rustix::process::Signal;
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::fleet::{Fleet, health};
 use crate::socket::Socket;
-use crate::support::{ANON_KEY, Node, wait_until};
+use crate::support::{ANON_KEY, JWT_SECRET, Node, wait_until};
 
 const CHANNELS: &str = "/api/realtime/channels";
 const PERMISSIONS: &str = "/api/realtime/permissions";
@@ -149,14 +151,33 @@ fn what_nats_has_lost_is_put_back() {
     assert!(patterns(&fleet.nodes[0]).contains(&"later".to_owned()));
 }
 
+/// Runs `fanfare cluster import` on a data directory. Returns whether it found no conflict, and what
+/// it printed.
+fn import(fleet: &Fleet, place: &Path, more: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(["cluster", "import", "--data-dir"]).arg(place).args(more);
+    command.env("FANFARE_CLUSTER_NATS", fleet.nats.url()).env("FANFARE_JWT_SECRET", JWT_SECRET);
+    let output = command.output().expect("it runs");
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(printed).expect("it is text"))
+}
+
 #[test]
-fn what_a_node_had_alone_is_set_aside() {
+fn what_a_node_had_alone_is_set_aside_and_imported() {
     let fleet = Fleet::start(1);
-    define(&fleet.nodes[0], "shared");
+    let node = &fleet.nodes[0];
+    define(node, "shared");
     let place = tempfile::tempdir().expect("a directory of the test");
     let mut alone = Node::in_directory(place.path(), |_| {});
-    alone.create_channel("own");
+    for pattern in ["own", "shared"] {
+        alone.create_channel(pattern);
+    }
+    alone.admin("PATCH", CONFIG, &json!({ "retentionDays": 5 }));
     alone.kill();
+    let (is_whole, dry) = import(&fleet, place.path(), &[]);
+    assert!(!is_whole && dry.contains("would be added     channel own"), "{dry}");
+    assert!(dry.contains("conflict           channel shared"), "{dry}");
+    assert_eq!(patterns(node), ["shared"]);
     // It holds a secret for webhooks that only this node has.
     std::fs::remove_file(place.path().join("keys.toml")).expect("the node made it");
     let url = fleet.nats.url();
@@ -166,4 +187,12 @@ fn what_a_node_had_alone_is_set_aside() {
     wait_until("the node serves", || health(&joins) == (200, json!("ok")));
     assert_eq!(patterns(&joins), ["shared"]);
     assert!(joins.output().contains("fanfare cluster import"), "{}", joins.output());
+    let (is_whole, applied) = import(&fleet, place.path(), &["--apply"]);
+    assert!(!is_whole && applied.contains("2 added, 0 shared already, 1 in conflict"), "{applied}");
+    for node in [node, &joins] {
+        wait_until("it is followed", || patterns(node) == ["own", "shared"]);
+        assert_eq!(node.admin("GET", CONFIG, &Value::Null).1["retentionDays"], json!(5));
+    }
+    let (_, again) = import(&fleet, place.path(), &["--apply"]);
+    assert!(again.contains("0 added, 2 shared already, 1 in conflict"), "{again}");
 }

@@ -78,10 +78,3 @@ fn a_listener_whose_connection_was_lost_counts_for_a_while() {
     assert_eq!(event["eventId"].as_str(), id.as_deref());
     assert!(event["replay"].is_number(), "it is from before: {event}");
 }
-
-#[test]
-fn documents_are_refused_in_a_cluster() {
-    let fleet = Fleet::start(1);
-    let response = fleet.nodes[0].request("GET", "/api/realtime/resources/collection/c1", &[], b"");
-    assert_eq!((response.status, &response.json()["error"]), (503, &json!("CLUSTER_UNSUPPORTED")));
-}

@@ -36,6 +36,8 @@ const ALONE_IN_A_PAGE: &[&str] =
 const LINGERING: Envs = &[("FANFARE_FORGE_LINGER_MS", "60000")];
 /// Streams of events that are cut resume after longer than any cut in these cases.
 const RECOVERING: Envs = &[("FANFARE_RECOVERY_WINDOW_MS", "60000")];
+/// The examples of M2's public page have no credential.
+const OPEN: Envs = &[("FANFARE_M2_REQUIRE_AUTH", "false")];
 
 impl<B: Broker> Fleet<B> {
     /// Runs all cases of a program but these.
@@ -145,6 +147,20 @@ mod one_broker {
     }
 
     #[test]
+    fn serves_readers_of_documents() {
+        let fleet = Fleet::with(NODES, OPEN);
+        fleet.run_all_but("m2_native.mjs", &[], &[]);
+        fleet.check_nodes();
+    }
+
+    #[test]
+    fn serves_pages_that_read_documents() {
+        let fleet = Fleet::with(NODES, OPEN);
+        fleet.run_all_but("m2_browser.mjs", &[], &[]);
+        fleet.check_nodes();
+    }
+
+    #[test]
     fn has_one_order_for_clients_of_every_kind() {
         let fleet = Fleet::start(NODES);
         fleet.run_all_but("nodes.mjs", &[], &[]);
@@ -205,6 +221,13 @@ mod three_brokers {
         let cases = ["tokens_are_signed_and_meet", "the_printed_requests_are_answered"];
         fleet.run_script("forge_server.mjs", &cases, &[]);
         fleet.run_script("forge_browser.mjs", &["two_tabs_hear_each_other"], &[]);
+        fleet.check_nodes();
+    }
+
+    #[test]
+    fn serve_readers_of_documents() {
+        let fleet = Fleet::on_three(NODES, OPEN);
+        fleet.run_all_but("m2_native.mjs", &[], &[]);
         fleet.check_nodes();
     }
 

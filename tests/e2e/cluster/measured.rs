@@ -32,4 +32,5 @@ fn metrics_tell_a_nodes_part_in_its_cluster() {
     fleet.nats.kill();
     is(&fleet.nodes[0], "nodes", 1);
     is(&fleet.nodes[0], "serving", 0);
+    wait_until("the silence grows", || metric(&fleet.nodes[0], "silence_seconds") >= 3);
 }

@@ -4,6 +4,7 @@ mod administration;
 mod audience;
 mod clients;
 mod definitions;
+mod documents;
 mod fleet;
 mod measured;
 mod order;

@@ -104,6 +104,10 @@ fn a_node_without_a_server_starts_and_serves_once_there_is_one() {
     fleet.nodes[0].restart();
     let (status, word) = health(&fleet.nodes[0]);
     assert_ne!((status, word), (200, json!("ok")));
+    wait_until("health says why", || {
+        let health = fleet.nodes[0].request("GET", "/api/health", &[], b"");
+        health.json().to_string().contains("no NATS server can be used")
+    });
     fleet.nats.start_again(false);
     fleet.wait_until_healthy();
     fleet.define(&json!({ "pattern": "orders" }));

@@ -9,9 +9,17 @@ fn help_fits_a_screen_and_has_an_example() {
     let kinds = [&["user", "admin", "m2", "m2-writer"][..], &of_forge].concat();
     let kinds: Vec<_> = kinds.into_iter().map(|kind| ["token", kind]).collect();
     let kinds = kinds.iter().map(|kind| &kind[..]);
-    for command in [&[][..], &["serve"], &["keys"], &["token"], &["check"], &["cluster", "status"]]
-        .into_iter()
-        .chain(kinds)
+    for command in [
+        &[][..],
+        &["serve"],
+        &["keys"],
+        &["token"],
+        &["check"],
+        &["cluster", "status"],
+        &["cluster", "import"],
+    ]
+    .into_iter()
+    .chain(kinds)
     {
         let help = run(&[command, &["--help"]].concat(), &[], dir.path());
         assert_eq!((help.status.code(), text(&help.stderr)), (Some(0), ""));

@@ -3,7 +3,7 @@
 pub(crate) mod app;
 mod clients;
 mod data;
-mod documents;
+pub(crate) mod documents;
 mod ending;
 mod handshakes;
 mod killed;

@@ -108,7 +108,7 @@ impl Follower {
         self.reach(administration, last).await
     }
 
-    /// Looks whether the bucket is still the same, which nobody tells.
+    /// Looks whether the bucket is still the same, which the consumer does not tell.
     pub(super) async fn look(&mut self, control: &Control) -> Result<(), Lost> {
         let (life, last) = end(control).await?;
         if life == self.at.bucket && last >= self.at.revision { Ok(()) } else { Err(another()) }
@@ -177,7 +177,7 @@ fn read(entry: &kv::Entry) -> Option<(Key, Option<Entry>)> {
 }
 
 /// Returns what tells this life of the bucket from others, and its last revision.
-async fn end(control: &Control) -> Result<(String, u64), Lost> {
+pub(super) async fn end(control: &Control) -> Result<(String, u64), Lost> {
     let name = format!("KV_{}", control.settings().prefix.administration());
     let info: Option<stream::Info> = control.info(&name).await?;
     let info = info.ok_or_else(another)?;

@@ -1,14 +1,15 @@
-//! What the two streams must be.
+//! What the streams must be.
 
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{self, DiscardPolicy, Republish, StorageType};
 
 use super::{ControlError, Settings};
+use crate::cluster::documents::Places;
 use crate::cluster::limits::{CLAIMS_MAX, LIMBO_MS};
 use crate::cluster::name::Stream;
 use crate::config::Storage;
-use crate::limits::RETENTION_MARGIN_MS;
+use crate::limits::{CLUSTER_DOCUMENT_MESSAGES_MAX, RETENTION_MARGIN_MS};
 
 /// How long a repeated message is recognized. It is also the shortest age that NATS accepts then.
 const DUPLICATES: Duration = Duration::from_millis(LIMBO_MS);
@@ -66,6 +67,28 @@ pub(super) fn wanted(settings: &Settings, stream: Stream, window: Duration) -> s
     }
 }
 
+/// Returns the configuration of the stream of documents, which are kept in files whatever the other
+/// streams are. It is a bucket of keys and values to the tools of NATS.
+pub(super) fn documents(settings: &Settings) -> stream::Config {
+    let places = Places::new(&settings.prefix);
+    stream::Config {
+        name: places.stream(),
+        description: Some("documents of a cluster of Fanfare".to_owned()),
+        subjects: vec![places.stored()],
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        max_messages: i64::try_from(CLUSTER_DOCUMENT_MESSAGES_MAX).unwrap_or(i64::MAX),
+        max_messages_per_subject: 1,
+        max_bytes: -1,
+        // A document must not make way for another.
+        discard: DiscardPolicy::New,
+        duplicate_window: DUPLICATES,
+        allow_direct: true,
+        allow_rollup: true,
+        ..stream::Config::default()
+    }
+}
+
 /// Checks an existing stream. Returns what the operator should know of one that is larger or safer
 /// than configured. Its age is raised elsewhere.
 pub(super) fn check(
@@ -85,7 +108,8 @@ pub(super) fn check(
         ),
         ("another rule for a full stream", found.discard != wanted.discard),
         ("no direct reads", !found.allow_direct),
-        ("deletions", !found.deny_delete),
+        ("deletions", wanted.deny_delete && !found.deny_delete),
+        ("no deletions", !wanted.deny_delete && found.deny_delete),
         ("purges", wanted.deny_purge && !found.deny_purge),
         ("no expiry of single messages", wanted.allow_message_ttl && !found.allow_message_ttl),
         ("a shorter window of duplicates", found.duplicate_window < wanted.duplicate_window),

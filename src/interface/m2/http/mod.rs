@@ -35,10 +35,6 @@ pub(in crate::interface) fn entrance(
 ) -> Entrance<Session, Route> {
     match route(request.method_name(), &request.path) {
         Ok(Route::Status) => Entrance::Health(status),
-        // A document that only one node knows would be a lie on all others.
-        Ok(_) if http.shared.membership.is_some() => {
-            Entrance::refuse(ApiError::cluster_unsupported())
-        }
         Ok(Route::Socket) => listen(http, request),
         Ok(route) => Entrance::Call(route),
         Err(error) => Entrance::refuse(error),
@@ -198,13 +194,18 @@ async fn store(
     }
 }
 
-/// Returns the error of a call that the store has refused. Counts it if the store is full.
+/// Returns the error of a call that the store has refused. Counts it if the store is full, or if
+/// the cluster does not answer.
 fn refused(http: &HttpContext<'_>, resource: &Named, refusal: StoreRefusal) -> ApiError {
     match refusal {
         StoreRefusal::NotFound => ApiError::document_not_found(title(resource.kind)),
         StoreRefusal::Full => {
             http.counters.refused_documents.add(1);
             ApiError::documents_full()
+        }
+        StoreRefusal::Unavailable | StoreRefusal::Unknown => {
+            http.counters.refused_backplane.add(1);
+            refusal.into()
         }
         refusal => refusal.into(),
     }
