@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::Outcome;
 use crate::codec::http::Response;
 use crate::limits::{DOCUMENT_QUEUE_BYTES_MAX, HISTORY_QUEUE_BYTES_MAX};
-use crate::mailbox::{Changed, Keep, Mail, Slot, StoreChange, StoreRefusal, Wish, Write, Written};
+use crate::mailbox::{Keep, Mail, Slot, StoreChange, StoreRefusal, Wish, Write, Written};
 use crate::message::{Change, ChannelDefinition, Durability, MessageId};
 use acceptor::{Acceptor, Call, NOW, definition};
 
@@ -121,7 +121,7 @@ fn an_administrator_is_answered_when_the_writer_has_changed_the_definition() {
         assert_eq!((id, at), (definition().id, NOW));
         assert_eq!(change.description, Change::Set("Orders".into()));
         assert_eq!((poll(&mut call), acceptor.awaited()), (Poll::Pending, 1));
-        acceptor.answer(ticket, answer.map(Changed::from));
+        acceptor.answer(ticket, answer);
         assert_eq!((poll(&mut call), acceptor.awaited()), (expected, 0));
     }
 }
