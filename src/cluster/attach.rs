@@ -95,7 +95,9 @@ enum Phase {
 struct Round {
     /// The number of the heartbeat behind the subscriptions.
     beat: u64,
-    channels: Vec<ChannelHash>,
+    /// The channels with their subscriptions. A channel that was given up has another one by now,
+    /// or none, which this round proves nothing of.
+    channels: Vec<(ChannelHash, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -326,8 +328,8 @@ impl<T> Attachments<T> {
     pub fn echo(&mut self, beat: u64, seq: Seq, now: Millis) {
         while self.rounds.front().is_some_and(|round| round.beat <= beat) {
             let Some(round) = self.rounds.pop_front() else { break };
-            for hash in round.channels {
-                self.bound(hash, seq, now);
+            for subscription in round.channels {
+                self.bound(subscription, seq, now);
             }
         }
     }
@@ -464,7 +466,7 @@ impl<T> Attachments<T> {
             if is_subscribed == Some(true) {
                 self.next_sid += 1;
                 self.wishes.push(Wish::Subscribe(hash, sid));
-                channels.push(hash);
+                channels.push((hash, sid));
                 self.queue_claim(hash);
             }
         }
@@ -477,9 +479,9 @@ impl<T> Attachments<T> {
     }
 
     /// The subscription is in force: what is up to this place is history.
-    fn bound(&mut self, hash: ChannelHash, seq: Seq, now: Millis) {
+    fn bound(&mut self, (hash, sid): (ChannelHash, u64), seq: Seq, now: Millis) {
         let seed = self.with(hash, |one| {
-            if one.phase != Phase::Subscribed {
+            if one.phase != Phase::Subscribed || one.sid != sid {
                 return None;
             }
             one.phase = Phase::Echoed;

@@ -259,6 +259,22 @@ fn an_attach_that_takes_too_long_is_refused() {
 }
 
 #[test]
+fn an_echo_proves_nothing_of_a_later_subscription() {
+    let mut node = up();
+    node.want(want(0), 0);
+    node.step(2, ROUND_MS);
+    node.claimed(hash(0), true, stored(3), 1);
+    node.tick(ATTACH_MS_MAX);
+    node.want(want(0), ATTACH_MS_MAX);
+    let later = ATTACH_MS_MAX + ROUND_MS;
+    node.step(3, later);
+    node.echo(2, 10, later);
+    assert_eq!(node.attached(), 0);
+    node.echo(3, 11, later);
+    assert_eq!(node.attached(), 1);
+}
+
+#[test]
 fn a_claim_that_was_taken_is_told_and_made_again() {
     let mut node = attached(Want { needs_listener: true, ..want(0) });
     assert!(node.has_all_claims());
