@@ -242,6 +242,10 @@
 //!   its files may use its types.
 //! - **Definitions and policies are shared through atomic pointers** ([`broker::publish::Broker`]):
 //!   when a change is answered it holds on every thread, and reading takes no lock.
+//! - **Nodes of a cluster plan a change of administrators and make it when they hear of it**
+//!   (`background/admin.rs`, `background/cluster/administration.rs`): the writer plans it against
+//!   what its store has followed, and the cluster's bucket takes it only at that revision. So all
+//!   stores make the same changes in one order, and no node needs a lock of another one.
 //! - **An expression is one expression because it fits into two places**, between parentheses and
 //!   between `WHEN` and `THEN` ([`background::policy`]): the database's own parser decides. Its
 //!   authorizer decides what the expression may name. Queries are denied: without them nothing
