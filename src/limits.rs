@@ -601,7 +601,7 @@ pub const ADMIN_CALLS_MAX: usize = 4;
 /// Changes that a node takes from the bucket at once.
 pub const ADMIN_BATCH_MAX: usize = 1_024;
 /// How often a change is planned again because another node was faster. Then it is refused.
-pub const ADMIN_ATTEMPTS_MAX: u32 = 10;
+pub const ADMIN_ATTEMPTS_MAX: u32 = 100;
 /// Changes that wait for other nodes. At the bound further ones wait before they are made.
 pub const ADMIN_WAITING_MAX: usize = 64;
 /// How long a change waits until all nodes have confirmed it. Then the answer names those that have

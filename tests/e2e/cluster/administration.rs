@@ -49,15 +49,20 @@ fn try_change(
     ((response.status, response.json()), unconfirmed)
 }
 
+/// Defines a channel, whether all nodes confirm it in time or not.
 fn define(node: &Node, pattern: &str) -> Value {
-    change(node, "POST", CHANNELS, &json!({ "pattern": pattern, "presence": "off" }), 201)
+    let definition = json!({ "pattern": pattern, "presence": "off" });
+    let ((status, body), _) = try_change(node, "POST", CHANNELS, &definition);
+    assert_eq!(status, 201, "{body}");
+    body
 }
 
 #[test]
 fn a_change_is_in_force_on_all_nodes_before_it_is_answered() {
     let fleet = Fleet::start(3);
     let [one, two, three] = [0, 1, 2].map(|at| &fleet.nodes[at]);
-    let made = define(one, "orders");
+    let orders = json!({ "pattern": "orders", "presence": "off" });
+    let made = change(one, "POST", CHANNELS, &orders, 201);
     for node in &fleet.nodes {
         let mut socket = Socket::connect(node.port(), ANON_KEY);
         socket.subscribe("orders");
@@ -105,8 +110,10 @@ fn nodes_that_change_at_once_agree() {
         statuses.sort_unstable();
         assert_eq!(statuses, [201, 409, 409], "one of them has made the definition {number}");
     }
+    for node in &fleet.nodes {
+        wait_until("all have everything", || patterns(node).len() == 8 + 3 * 8);
+    }
     let all = patterns(&fleet.nodes[0]);
-    assert_eq!(all.len(), 8 + 3 * 8);
     assert!(fleet.nodes.iter().all(|node| patterns(node) == all));
 }
 
