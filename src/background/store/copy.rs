@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::StoreError;
 use super::documents::{self, Documents};
@@ -70,12 +70,7 @@ impl Copy {
     /// As [`Store::open`](super::Store::open).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        file::make(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection =
-            Connection::open_with_flags(path, flags).map_err(|fault| failed(path, fault))?;
-        file::refuse_read_only(&connection, path)?;
-        file::configure(&connection).map_err(|fault| failed(path, fault))?;
+        let (mut connection, _) = file::open(path)?;
         let prepare = |connection: &mut Connection| {
             prepare(connection)?;
             Ok((Documents::open(connection)?, position(connection)?))

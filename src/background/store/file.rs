@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 use super::fault::failed;
@@ -16,7 +16,7 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Creates the directory and the file if they are missing. The errors of the standard library say
 /// more plainly than SQLite's why that is impossible.
-pub(super) fn make(path: &Path) -> Result<(), StoreError> {
+fn make(path: &Path) -> Result<(), StoreError> {
     if let Some(directory) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|fault| StoreError::unusable(directory, &fault))?;
@@ -32,8 +32,20 @@ pub(super) fn make(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Opens a file for one thread, and creates it and its directories if they are missing. Returns
+/// whether commits go to a write-ahead log.
+pub(super) fn open(path: &Path) -> Result<(Connection, bool), StoreError> {
+    make(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|fault| failed(path, fault))?;
+    refuse_read_only(&connection, path)?;
+    let has_log = configure(&connection).map_err(|fault| failed(path, fault))?;
+    Ok((connection, has_log))
+}
+
 /// Refuses a file that cannot be written, because SQLite silently opens it for reading.
-pub(super) fn refuse_read_only(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+fn refuse_read_only(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     if connection.is_readonly("main").map_err(|fault| failed(path, fault))? {
         return Err(StoreError::unusable(path, &ErrorKind::PermissionDenied.into()));
     }
@@ -41,7 +53,7 @@ pub(super) fn refuse_read_only(connection: &Connection, path: &Path) -> Result<(
 }
 
 /// Sets the connection up. Returns whether commits go to a write-ahead log.
-pub(super) fn configure(connection: &Connection) -> rusqlite::Result<bool> {
+fn configure(connection: &Connection) -> rusqlite::Result<bool> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let journal: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;

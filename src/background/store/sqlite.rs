@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 
 use super::StoreError;
 use super::documents::Documents;
@@ -39,12 +39,7 @@ impl Store {
     /// `Unusable`, `Newer`, `Corrupt`, `Busy` or `DiskFull`, each with the path in its message.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        file::make(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection =
-            Connection::open_with_flags(path, flags).map_err(|fault| failed(path, fault))?;
-        file::refuse_read_only(&connection, path)?;
-        let has_log = file::configure(&connection).map_err(|fault| failed(path, fault))?;
+        let (mut connection, has_log) = file::open(path)?;
         schema::prepare(&mut connection, path)?;
         let history = History::open(&connection).map_err(|fault| failed(path, fault))?;
         let documents = Documents::open(&connection).map_err(|fault| failed(path, fault))?;
