@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::Owner;
 use super::parcel::Parcel;
 use crate::background::cluster::protocol;
-use crate::cluster::events::{Claimants, Event, Publish, Published};
+use crate::cluster::events::{Claimants, Event, Published};
 use crate::cluster::landing::Landing;
 use crate::cluster::name::{ChannelHash, Incarnation, NodeName, Seq};
 use crate::cluster::wire::{AskMembers, Body, Origin, Told};
@@ -14,9 +14,6 @@ use crate::message::{Channel, Heard, MessageId, Millis, News, NodeLife, Tidings}
 
 /// Marks the tokens of tidings: those of publications are counted from 1.
 const TIDINGS: u64 = 1 << 63;
-/// Bytes of a message beside its body: subjects and headers.
-const HEAD_BYTES: usize = 512;
-
 /// What is under way.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
@@ -100,22 +97,13 @@ impl<L: Landing> Owner<'_, L> {
     fn tell_tidings(&mut self, channel: &Channel, tidings: Tidings) {
         let body = Body::Tidings(Told { channel: channel.clone(), tidings });
         // The parts of a list fit into a message, whatever the names are.
-        let Some(bytes) = body.encode() else { return };
+        let Some(parcel) = Parcel::new(ChannelHash::of(channel), body, None) else { return };
         self.presence.last += 1;
         let token = TIDINGS | self.presence.last;
-        let hash = ChannelHash::of(channel);
-        let size = bytes.len() + HEAD_BYTES;
+        let publish = parcel.publish(token, self.patience, (false, None));
         self.presence.flying.insert(token, channel.clone());
-        self.parcels.insert(token, Parcel { channel: hash, body, bytes, repeat: None });
-        self.handle(Event::Publish(Publish {
-            token,
-            channel: hash,
-            patterns: Vec::new(),
-            bytes: size,
-            patience: self.patience,
-            needs_listener: false,
-            audience: None,
-        }));
+        self.parcels.insert(token, parcel);
+        self.handle(Event::Publish(publish));
     }
 
     /// Takes what became of tidings. Returns false if the token is that of a publication.

@@ -5,15 +5,12 @@ use super::again::Requests;
 use super::parcel::{Parcel, TOO_LONG, place};
 use crate::cluster::ack::Refusal;
 use crate::cluster::audience::Total;
-use crate::cluster::events::{Event, Publish, Published};
+use crate::cluster::events::{Event, Published};
 use crate::cluster::landing::{Departing, Landing};
 use crate::cluster::name::{ChannelHash, Seq, Stream};
 use crate::cluster::wire::{Anchor, Body, Message, Skip};
 use crate::limits::{CLUSTER_DEPARTURES_MAX, CLUSTER_INTERESTS_MAX};
 use crate::message::Channel;
-
-/// Bytes of a publication's message beside its body: subjects and headers.
-const HEAD_BYTES: usize = 512;
 
 impl<L: Landing> Owner<'_, L> {
     /// Looks at channels that the node has begun or ceased to need. Returns whether some are left.
@@ -58,22 +55,14 @@ impl<L: Landing> Owner<'_, L> {
         // Its publisher may have joined right before.
         self.tell_members(&publication.channel);
         let needs_listener = publication.content.needs_listener();
-        let body = Body::Publication(publication);
-        let Some(bytes) = body.encode() else {
+        let Some(parcel) = Parcel::new(channel, Body::Publication(publication), repeat) else {
             self.settled(token, Published::Refused(TOO_LONG));
             return;
         };
-        let size = bytes.len() + HEAD_BYTES;
-        self.parcels.insert(token, Parcel { channel, body, bytes, repeat });
-        self.handle(Event::Publish(Publish {
-            token,
-            channel,
-            patterns: Vec::new(),
-            bytes: size,
-            patience: self.patience,
-            needs_listener,
-            audience: is_counted.then_some(self.audience_patience),
-        }));
+        let audience = is_counted.then_some(self.audience_patience);
+        let publish = parcel.publish(token, self.patience, (needs_listener, audience));
+        self.parcels.insert(token, parcel);
+        self.handle(Event::Publish(publish));
     }
 
     /// Tells the node what became of a publication.
