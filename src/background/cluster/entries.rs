@@ -138,11 +138,6 @@ impl Register {
         self.read(&format!("{NODE}{node}")).await
     }
 
-    /// Returns whether this start of a node, or another one of its name, is entered.
-    pub(super) async fn has(&self, origin: &Origin) -> Result<bool, ControlError> {
-        Ok(self.node(&origin.node).await?.value.is_some())
-    }
-
     /// Enters a node if its entry has this revision. Returns the new one; `None` if the entry has
     /// another.
     pub(super) async fn enter(

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::administration::{self, Peers, Post};
 use super::control::{self, Control};
 use super::documents::Outside;
+use super::entries::Found;
 use super::register::{self, Candidate, JoinError, Joined, NotJoined, Outcome};
 use super::seat::{Ask, News, Seat};
 use super::settings::Settings;
@@ -198,14 +199,13 @@ impl Member {
         revision: &mut u64,
     ) -> Result<(), JoinError> {
         // An error means that the register is gone, or that joining fails, too.
-        if joined.register.has(origin).await.unwrap_or(false) {
+        if let Ok(Found { revision: expected, value: Some(entered) }) =
+            joined.register.node(&origin.node).await
+        {
             control.prepare((self.window)()).await?;
             let effective = self.effective.load_full();
             let candidate = Candidate { origin, started: self.started, effective: &effective };
-            if let Some(newer) = register::update(joined, candidate).await? {
-                *revision = newer;
-                register::warn_of_differences(joined, candidate).await?;
-            }
+            register::update(joined, candidate, (&entered, expected), revision).await?;
             return Ok(());
         }
         match self.join_as(control, origin).await? {

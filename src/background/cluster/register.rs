@@ -207,37 +207,29 @@ fn other_cluster(config: &Config, remembered: &ClusterId, found: &ClusterId) -> 
 }
 
 /// Writes what the other nodes may have to know anew in the register, because a reload has changed
-/// it. Returns the new revision of the node's entry; `None` if it was not changed, or belongs to
-/// another start of the node.
+/// it, and warns of those that are entered with other secrets: clients are refused on some nodes
+/// until all are the same. `entered` is what the register has under the node's name, with its
+/// revision, which is set to the new one. It is left alone if it is of another start of the node.
 ///
 /// # Errors
 /// If NATS does not answer or refuses.
 pub(super) async fn update(
     joined: &Joined,
     candidate: Candidate<'_>,
-) -> Result<Option<u64>, ControlError> {
-    let node = &candidate.origin.node;
-    let own = entry(&candidate, &joined.cluster);
-    let found = joined.register.node(node).await?;
-    match found.value {
-        Some(entered) if entered.incarnation == own.incarnation && entered != own => {
-            joined.register.enter(node, &own, found.revision).await
-        }
-        _ => Ok(None),
-    }
-}
-
-/// Warns of each other node that is entered with other secrets than this one: clients are refused
-/// on some nodes until all are the same.
-///
-/// # Errors
-/// If NATS does not answer or refuses.
-pub(super) async fn warn_of_differences(
-    joined: &Joined,
-    candidate: Candidate<'_>,
+    entered: (&NodeEntry, u64),
+    revision: &mut u64,
 ) -> Result<(), ControlError> {
     let own = entry(&candidate, &joined.cluster);
-    for Registered { origin: Origin { node, .. }, entry, .. } in joined.register.nodes().await? {
+    let (entered, expected) = entered;
+    if entered.incarnation != own.incarnation || *entered == own {
+        return Ok(());
+    }
+    let register = &joined.register;
+    let Some(newer) = register.enter(&candidate.origin.node, &own, expected).await? else {
+        return Ok(());
+    };
+    *revision = newer;
+    for Registered { origin: Origin { node, .. }, entry, .. } in register.nodes().await? {
         if let Some(key) = own.fingerprints.differing_secret(&entry.fingerprints) {
             tracing::warn!(%node, key, "another node has another one: reload it as well");
         }
