@@ -108,7 +108,7 @@ impl<'a> Round<'a> {
         let words = words.map_err(|error| Lost::Bucket(error.to_string()))?;
         let follower = Follower::begin(administration, post).await?;
         let round =
-            Self { administration, post, follower, confirming: Confirming::of(&post.node), words };
+            Self { administration, post, follower, confirming: Confirming::default(), words };
         tell(round.post, &round.follower).await;
         Ok(round)
     }
@@ -166,8 +166,9 @@ impl<'a> Round<'a> {
             let Plan { revision, planned: Planned { entry, is_deletion } } = plan;
             match put(&self.post.control, &entry, is_deletion, revision).await {
                 Ok(revision) => {
-                    let peers = self.post.peers.borrow().clone();
-                    self.confirming.add(wish, entry, revision, peers);
+                    let mut nodes = vec![self.post.node.clone()];
+                    nodes.extend(self.post.peers.borrow().iter().cloned());
+                    self.confirming.add(wish, entry, revision, nodes);
                     return Ok(());
                 }
                 Err(Unput::Behind) => {
@@ -188,7 +189,7 @@ impl<'a> Round<'a> {
     /// that.
     async fn follow(&mut self, next: Next) -> Result<(), Lost> {
         self.follower.take(next, self.administration).await?;
-        self.confirming.own(self.follower.revision());
+        self.confirming.confirmed(&self.post.node, self.follower.revision());
         tell(self.post, &self.follower).await;
         self.settle();
         Ok(())

@@ -50,8 +50,8 @@ impl Word {
 }
 
 /// Changes that wait for nodes.
+#[derive(Default)]
 pub(super) struct Confirming {
-    own: NodeName,
     waiting: Vec<Waiting>,
 }
 
@@ -59,9 +59,7 @@ struct Waiting {
     wish: Wish,
     entry: Entry,
     revision: u64,
-    /// Whether the change is in force on this node.
-    is_own: bool,
-    /// Other nodes that have not confirmed.
+    /// The nodes that have not confirmed.
     missing: Vec<NodeName>,
     ask_at: Instant,
     until: Instant,
@@ -71,39 +69,26 @@ struct Waiting {
 pub(super) type Settled = (Wish, Entry, Vec<Box<str>>);
 
 impl Confirming {
-    /// Creates an empty list on the node of this name.
-    pub(super) fn of(own: &NodeName) -> Self {
-        Self { own: own.clone(), waiting: Vec::new() }
-    }
-
     /// Returns the number of changes that wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Lets a change wait for this node and others.
-    pub(super) fn add(&mut self, wish: Wish, entry: Entry, revision: u64, peers: Vec<NodeName>) {
+    /// Lets a change wait for nodes.
+    pub(super) fn add(&mut self, wish: Wish, entry: Entry, revision: u64, nodes: Vec<NodeName>) {
         let now = Instant::now();
         let [ask_at, until] = [ADMIN_ASK_MS, ADMIN_CONFIRM_MS].map(Duration::from_millis);
         self.waiting.push(Waiting {
             wish,
             entry,
             revision,
-            is_own: false,
-            missing: peers,
+            missing: nodes,
             ask_at: now + ask_at,
             until: now + until,
         });
     }
 
-    /// Notes that this node has followed up to a revision.
-    pub(super) fn own(&mut self, revision: u64) {
-        for one in self.waiting.iter_mut().filter(|one| one.revision <= revision) {
-            one.is_own = true;
-        }
-    }
-
-    /// Notes that another node has.
+    /// Notes that a node has followed up to a revision.
     pub(super) fn confirmed(&mut self, node: &NodeName, revision: u64) {
         for one in self.waiting.iter_mut().filter(|one| one.revision <= revision) {
             one.missing.retain(|missing| missing != node);
@@ -130,22 +115,18 @@ impl Confirming {
     /// Takes the changes that are confirmed by all nodes, or whose time is over.
     pub(super) fn settled(&mut self) -> Vec<Settled> {
         let now = Instant::now();
-        let is_over = |one: &mut Waiting| one.is_own && one.missing.is_empty() || one.until <= now;
-        let Self { own, waiting } = self;
-        waiting.extract_if(.., is_over).map(|one| settle(one, own)).collect()
+        let is_over = |one: &mut Waiting| one.missing.is_empty() || one.until <= now;
+        self.waiting.extract_if(.., is_over).map(settle).collect()
     }
 
     /// Takes all changes.
     pub(super) fn take_all(&mut self) -> Vec<Settled> {
-        let Self { own, waiting } = self;
-        waiting.drain(..).map(|one| settle(one, own)).collect()
+        self.waiting.drain(..).map(settle).collect()
     }
 }
 
-fn settle(one: Waiting, own: &NodeName) -> Settled {
-    let own = (!one.is_own).then_some(own);
-    let unconfirmed = own.into_iter().chain(&one.missing).map(|node| node.as_str().into());
-    let unconfirmed = unconfirmed.collect();
+fn settle(one: Waiting) -> Settled {
+    let unconfirmed = one.missing.iter().map(|node| node.as_str().into()).collect();
     (one.wish, one.entry, unconfirmed)
 }
 
