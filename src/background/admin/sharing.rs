@@ -152,11 +152,11 @@ fn follow(
     announce: &impl Fn(News<'_>),
 ) -> StoreResult<()> {
     store.follow(following).map_err(|error| refusal(&error))?;
-    for (key, entry) in &following.entries {
-        match entry {
-            Some(entry) => super::tell(entry, false),
-            None => tracing::info!(key = key.text(), "removed by an administrator"),
-        }
+    if following.is_anew {
+        let entries = following.entries.len();
+        tracing::info!(entries, "this node has what administrators have set for all nodes");
+    } else {
+        tell_all(&following.entries);
     }
     let has = |is: fn(&Key) -> bool| {
         following.is_anew || following.entries.iter().any(|(key, _)| is(key))
@@ -168,4 +168,14 @@ fn follow(
         announce(News::Permissions(store.permissions().map_err(|error| refusal(&error))?));
     }
     Ok(())
+}
+
+/// Logs changes.
+fn tell_all(entries: &[(Key, Option<Entry>)]) {
+    for (key, entry) in entries {
+        match entry {
+            Some(entry) => super::tell(entry, false),
+            None => tracing::info!(key = key.text(), "removed by an administrator"),
+        }
+    }
 }
