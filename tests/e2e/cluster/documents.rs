@@ -59,17 +59,20 @@ fn hear_until(listener: &mut Listener, last: &str) -> Vec<String> {
     heard
 }
 
+/// Returns a subscriber of the document on every node.
+fn listen(nodes: &[Node]) -> Vec<Listener> {
+    let subscribe = |node| {
+        let mut listener = Listener::connect(node, &service(place()));
+        listener.subscribe_early(KEY.0, KEY.1);
+        listener
+    };
+    nodes.iter().map(subscribe).collect()
+}
+
 /// Lets every node write the same document, and checks what subscribers of every node hear.
 fn write_beside_each_other<B: Broker + Sync>(fleet: &Fleet<B>) {
     let nodes = &fleet.nodes;
-    let mut listeners: Vec<_> = nodes
-        .iter()
-        .map(|node| {
-            let mut listener = Listener::connect(node, &service(place()));
-            listener.subscribe_early(KEY.0, KEY.1);
-            listener
-        })
-        .collect();
+    let mut listeners = listen(nodes);
     let written: Vec<Vec<String>> = thread::scope(|scope| {
         let writers: Vec<_> = nodes
             .iter()
@@ -214,15 +217,7 @@ fn write_through_a_fault(
 #[test]
 fn no_answered_write_is_lost_with_the_streams_leader() {
     let mut fleet = Fleet::on_three(3, &[]);
-    let mut listeners: Vec<_> = fleet
-        .nodes
-        .iter()
-        .map(|node| {
-            let mut listener = Listener::connect(node, &service(place()));
-            listener.subscribe_early(KEY.0, KEY.1);
-            listener
-        })
-        .collect();
+    let mut listeners = listen(&fleet.nodes);
     let is_over = AtomicBool::new(false);
     let Fleet { nodes, nats, .. } = &mut fleet;
     let nodes = &*nodes;
