@@ -12,14 +12,15 @@ use std::collections::VecDeque;
 use crate::cluster::name::Seq;
 use crate::message::Millis;
 
-/// What waits for proofs.
+/// Writes and reads of the desk, each until there is a proof.
 #[derive(Debug)]
 pub struct Proofs<W> {
-    /// What waits for the next message.
+    /// Writes and reads that the next message will be for.
     next: Vec<Waiting<W>>,
-    /// The message on its way, and what waits for it.
+    /// The number of the message on its way, with the writes and reads that it is for.
     asked: Option<(u64, Vec<Waiting<W>>)>,
-    /// Messages that are stored, and what waits until the consumer has brought them.
+    /// The numbers of messages that are stored and that the consumer has not brought, with the
+    /// writes and reads that they are for.
     stored: VecDeque<(u64, Vec<Waiting<W>>)>,
     /// The number of the last message.
     number: u64,

@@ -68,7 +68,7 @@ pub struct Desk<S> {
     log_throttle: LogThrottle,
 }
 
-/// What waits for a proof.
+/// A write or a read that the desk answers behind a proof.
 enum Waiter {
     /// A write that would be refused.
     Write(Name),
