@@ -165,7 +165,7 @@ impl Node {
     }
 
     /// Starts the thread of the cluster. It reports its end to `told`.
-    pub(super) fn join(
+    fn join(
         &self,
         part: Part,
         administration: Administering,
