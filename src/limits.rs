@@ -685,6 +685,11 @@ pub const CLUSTER_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CLUSTER_READS_MAX: usize = 16;
 /// How long a read may take, in milliseconds. Then it is given up.
 pub const CLUSTER_READ_MS_MAX: u64 = 4_500;
+/// Messages of a channel that are read for subscribers that ask for earlier publications. A channel
+/// with more in the stream gives them what the node keeps, and a gap is told.
+pub const CLUSTER_EARLIER_MESSAGES_MAX: usize = 8_192;
+/// How long a channel's log that begins for such a read is kept without a stream, in milliseconds.
+pub const EARLIER_MS_MAX: u64 = 2 * CLUSTER_READ_MS_MAX;
 /// Time until a read whose answer was not complete is tried again, in milliseconds.
 pub const CLUSTER_READ_RETRY_MS: u64 = 20;
 /// Time between two looks at workers that are behind, and at requests and notices that found no

@@ -82,6 +82,22 @@ impl ChannelLog {
         self.kept.push_back((publication.id, publication.clone()));
     }
 
+    /// Puts earlier publications, in their order, before those that the log has. They must reach up
+    /// to these without a hole; those that the log has already are left out.
+    pub fn fill(&mut self, earlier: &[Arc<Publication>], logs: &ChannelLogs) {
+        let known = std::mem::take(&mut self.kept);
+        known.iter().for_each(|(_, one)| logs.budget.give(weight(one)));
+        self.bytes = CHANNEL_LOG_OVERHEAD_BYTES;
+        let is_new = |one: &&Arc<Publication>| known.iter().all(|(id, _)| *id != one.id);
+        earlier.iter().filter(is_new).for_each(|one| self.push(one, logs));
+        known.iter().for_each(|(_, one)| self.push(one, logs));
+    }
+
+    /// Returns whether the log has all publications after this one.
+    pub fn knows(&self, id: MessageId) -> bool {
+        self.before == id || self.kept.iter().any(|(one, _)| *one == id)
+    }
+
     /// Returns all publications after this one; `None` if the log does not know what came after it.
     pub fn after(&self, id: MessageId) -> Option<Vec<Arc<Publication>>> {
         let known = self.kept.iter().rposition(|(one, _)| *one == id);

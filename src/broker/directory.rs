@@ -7,6 +7,7 @@
 //! Places in mailboxes are reserved first; if one is missing, nothing happens.
 
 mod attachment;
+mod earlier;
 mod entry;
 mod holding;
 mod membership;
@@ -29,6 +30,7 @@ use crate::message::{
     Retained, Snapshot,
 };
 
+pub use earlier::Filling;
 use entry::{Entry, Share, workers};
 pub use requests::{Announced, Join, Leave, Published, Subscriber};
 use stream::Stream;

@@ -1,6 +1,7 @@
 //! Publications that a channel keeps for later subscribers: none, the last one, or those of some
 //! seconds.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::budget::Budget;
@@ -73,6 +74,23 @@ impl Kept {
                 true
             }
         }
+    }
+
+    /// Puts earlier publications, in their order, before those of the window. They must reach up to
+    /// these without a hole; those that the window has already are left out. Returns true if some
+    /// will expire.
+    pub fn fill(&mut self, earlier: &[Arc<Publication>], budgets: &Budgets) -> bool {
+        let known = match self {
+            Self::Window(window) => window.all(),
+            Self::Nothing | Self::Absent | Self::Value(_) => Vec::new(),
+        };
+        if earlier.is_empty() {
+            return false;
+        }
+        self.clear(budgets);
+        let ids: HashSet<_> = known.iter().map(|one| one.id).collect();
+        let earlier = earlier.iter().filter(|one| !ids.contains(&one.id));
+        earlier.chain(&known).fold(false, |expires, one| self.publish(one, budgets) || expires)
     }
 
     /// Returns the publications of the window that a new subscriber asks for. Until `missing_until`

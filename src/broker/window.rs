@@ -45,6 +45,11 @@ impl Window {
         self.kept.push_back(publication.clone());
     }
 
+    /// Returns all publications, in order.
+    pub fn all(&self) -> Vec<Arc<Publication>> {
+        self.kept.iter().cloned().collect()
+    }
+
     /// Returns the publications that a new subscriber asks for. Until `missing_until` earlier ones
     /// may be missing in the window.
     pub fn replay(&self, wish: ReplayWish, now: Millis, missing_until: Millis) -> Replay {

@@ -11,7 +11,7 @@ use super::name::Seq;
 use super::vitals::Vitals;
 use super::wire;
 use crate::message::{
-    Behind, Channel, Heard, Landed, Left, MessageId, NodeLife, Now, Outgoing, RepeatKey, Tidings,
+    Behind, Channel, Heard, Landed, Left, MessageId, Millis, NodeLife, Now, Outgoing, RepeatKey, Tidings,
     WorkerId,
 };
 
@@ -33,9 +33,18 @@ pub trait Landing {
     /// Returns what the channel is to the node, if it is needed now. A later change is noted again.
     fn needed(&mut self, channel: &Channel) -> Option<Want>;
 
-    /// Carries out requests that waited because the node did not hear the channel. Returns whether
-    /// some are left, so that the thread must call again after a while.
-    fn attached(&mut self, channel: &Channel) -> bool;
+    /// Carries out requests that waited because the node did not hear the channel. It hears all
+    /// behind this place of the stream. Returns whether some are left, so that the thread must call
+    /// again after a while.
+    fn attached(&mut self, channel: &Channel, from: Seq) -> bool;
+
+    /// Returns whether the node hears the channel, and requests wait for what the stream has of it
+    /// from before.
+    fn lacks_earlier(&mut self, channel: &Channel) -> bool;
+
+    /// Takes that, or `None` if it cannot be read. Returns whether requests are left, as
+    /// [`Landing::attached`] does.
+    fn earlier(&mut self, channel: &Channel, earlier: Option<Earlier>) -> bool;
 
     /// Refuses requests that wait, because the node cannot hear the channel. Returns whether some
     /// are left, so that the thread must call again after a while.
@@ -111,6 +120,15 @@ pub trait Landing {
 
     /// Takes what the node measures, twice a second.
     fn measured(&mut self, vitals: Vitals);
+}
+
+/// What the stream has of a channel.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    /// The publications, in order.
+    pub publications: Vec<(Seq, wire::Published)>,
+    /// Since when none is missing, in milliseconds since the epoch.
+    pub since: Millis,
 }
 
 /// How far the end of the node is.

@@ -12,22 +12,25 @@ use crossbeam_channel::Receiver;
 use super::membership::Membership;
 use super::shared::Shared;
 use crate::broker::definitions::Definitions;
+use crate::broker::directory::Filling;
 use crate::cluster::attach::Want;
 use crate::cluster::audience::Total;
 use crate::cluster::events::Published;
 use crate::cluster::health::Condition;
-use crate::cluster::landing::{self, Departing, Ending};
+use crate::cluster::landing::{self, Departing, Earlier, Ending};
 use crate::cluster::name::Seq;
 use crate::cluster::vitals::Vitals;
 use crate::cluster::wire;
 use crate::limits::DEFINITIONS_AGAIN_MS;
 use crate::mailbox::{Mailbox, Submitted, WorkerMailboxes};
 use crate::message::{
-    Behind, Channel, ChannelOptions, ChannelOrder, Heard, Landed, Left, MessageId, Millis,
+    Behind, Channel, ChannelOptions, ChannelOrder, Heard, Landed, Left, MessageId, Millis, Nanos,
     NodeLife, Now, Outgoing, PresenceMode, Publication, Space, Spread, Tidings, WorkerId,
 };
 use crate::metrics::Counters;
 use flights::Flights;
+
+const NANOS_PER_MILLI: Nanos = 1_000_000;
 
 /// The node, for the thread of its cluster. `S` is a pointer to what all threads share, and `C`
 /// reads the clock.
@@ -71,6 +74,11 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
 
     /// Returns the publication as this node delivers it: under its own options.
     fn publication(&self, published: wire::Published) -> Arc<Publication> {
+        self.publication_at((self.clock)().nanos, published)
+    }
+
+    /// Returns the publication, accepted at this time of the node.
+    fn publication_at(&self, accepted: Nanos, published: wire::Published) -> Arc<Publication> {
         let wire::Published { channel, id, at, content } = published;
         let options = match channel.space() {
             Space::Topics => self.shared.forge.options(),
@@ -82,7 +90,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
         };
         let is_recoverable = options_recover(&channel) && self.shared.recovery.is_some();
         let publication = Publication::new(id, channel, at, content);
-        let publication = publication.accepted((self.clock)().nanos).under(options);
+        let publication = publication.accepted(accepted).under(options);
         Arc::new(publication.recoverable(is_recoverable))
     }
 
@@ -150,8 +158,28 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
         is_needed.then(|| Want { channel: channel.clone(), needs_seed, needs_listener })
     }
 
-    fn attached(&mut self, channel: &Channel) -> bool {
-        self.shared.broker.directory.attached(self.workers(), channel, self.clock_ms()) > 0
+    fn attached(&mut self, channel: &Channel, from: Seq) -> bool {
+        self.shared.broker.directory.attached(self.workers(), channel, from, self.clock_ms()) > 0
+    }
+
+    fn lacks_earlier(&mut self, channel: &Channel) -> bool {
+        self.shared.broker.directory.lacks_earlier(channel)
+    }
+
+    fn earlier(&mut self, channel: &Channel, earlier: Option<Earlier>) -> bool {
+        let now = (self.clock)();
+        let age = |at: Millis| now.wall.saturating_sub(at);
+        let filling = earlier.map(|Earlier { publications, since }| {
+            let each = publications.into_iter().map(|(seq, one)| {
+                let age = age(one.at);
+                let accepted = now.nanos.saturating_sub(age.saturating_mul(NANOS_PER_MILLI));
+                (seq, age, self.publication_at(accepted, one))
+            });
+            let whole_since = now.monotonic().saturating_sub(age(since));
+            Filling { publications: each.collect(), whole_since }
+        });
+        self.shared.broker.directory.fill(channel, filling);
+        self.shared.broker.directory.carry_on(self.workers(), channel) > 0
     }
 
     fn unattachable(&mut self, channel: &Channel) -> bool {

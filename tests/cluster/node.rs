@@ -12,7 +12,7 @@ use fanfare::cluster::attach::Want;
 use fanfare::cluster::audience::Total;
 use fanfare::cluster::events::Published;
 use fanfare::cluster::health::Condition;
-use fanfare::cluster::landing::{Departing, Ending, Landing};
+use fanfare::cluster::landing::{Departing, Earlier, Ending, Landing};
 use fanfare::cluster::name::{Incarnation, NodeName, Seq};
 use fanfare::cluster::vitals::Vitals;
 use fanfare::cluster::wire::{self, Origin};
@@ -337,7 +337,15 @@ impl Landing for Behaviour {
         is_needed.then_some(want)
     }
 
-    fn attached(&mut self, channel: &Channel) -> bool {
+    fn lacks_earlier(&mut self, _: &Channel) -> bool {
+        false
+    }
+
+    fn earlier(&mut self, _: &Channel, _: Option<Earlier>) -> bool {
+        panic!("no test asks for what is earlier");
+    }
+
+    fn attached(&mut self, channel: &Channel, _: Seq) -> bool {
         self.lock().channels.entry(channel.clone()).or_default().attached += 1;
         false
     }

@@ -7,6 +7,7 @@
 
 mod again;
 mod catching;
+mod earlier;
 mod hearing;
 mod parcel;
 mod presence;
@@ -99,6 +100,8 @@ pub(super) struct Owner<'l, L> {
     bounds: Recent<ChannelHash, Seq>,
     again: Again,
     catching: Catching,
+    /// Channels whose earlier publications are being read, each with the epoch in which that began.
+    reading: HashMap<Channel, u64>,
     presence: Presence,
     /// When to look at `again` and `catching`.
     look_at: Millis,
@@ -151,6 +154,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             bounds: Recent::new(CLUSTER_COUNTS_MAX),
             again: Again::default(),
             catching: Catching::default(),
+            reading: HashMap::new(),
             presence: Presence::default(),
             look_at: 0,
             ticked: 0,

@@ -4,6 +4,8 @@
 //! it contains a message that is known to exist: the one at which it ends, or, for the latest
 //! messages of some subjects, a message of this node's own, which it publishes first.
 
+mod earlier;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use super::protocol;
 use crate::cluster::ack::Ack;
 use crate::cluster::chain::Missing;
 use crate::cluster::events::Event;
+use crate::cluster::landing::Earlier;
 use crate::cluster::name::{ChannelHash, Seq, Stream, Subjects};
 use crate::cluster::wire::{Anchor, Body, Message, Published};
 use crate::limits::{
@@ -40,6 +43,8 @@ pub(super) enum Ask {
     Channel(ChannelHash, Missing),
     /// What a worker missed of a channel.
     Behind(Channel, Behind),
+    /// All that the stream has of a channel, and whether it was read just now.
+    Earlier(Channel, bool),
     /// The leader of the stream of publications.
     Leader,
 }
@@ -51,6 +56,8 @@ pub(super) enum Found {
     Event(Event),
     /// What a worker missed of a channel.
     Missed(Missed),
+    /// All that the stream has of a channel; `None` if it could not be read.
+    Earlier(Channel, Option<Earlier>),
     /// The worker's publications could not be read yet.
     Unread(Channel, WorkerId),
     /// The name of the server that leads the stream of publications; `None` without a leader.
@@ -87,7 +94,8 @@ impl Reader {
         Self { source: Arc::new(Source { client, subjects, places }), found }
     }
 
-    /// Begins a read. A read that fails has no answer, unless it is for a worker that is behind.
+    /// Begins a read. A read that fails has no answer, unless a worker or subscribers
+    /// wait for it.
     pub(super) fn begin(&self, ask: Ask) {
         let (source, found) = (self.source.clone(), self.found.clone());
         tokio::spawn(async move {
@@ -110,9 +118,12 @@ struct Batch(Vec<protocol::Message>);
 
 impl Source {
     async fn give_up(&self, ask: Ask, found: &mpsc::Sender<Found>) {
-        if let Ask::Behind(channel, behind) = ask {
-            let _ = found.send(Found::Unread(channel, behind.worker)).await;
-        }
+        let unread = match ask {
+            Ask::Behind(channel, behind) => Found::Unread(channel, behind.worker),
+            Ask::Earlier(channel, _) => Found::Earlier(channel, None),
+            _ => return,
+        };
+        let _ = found.send(unread).await;
     }
 
     async fn read(&self, ask: &Ask, end: Instant) -> Option<Found> {
@@ -122,6 +133,13 @@ impl Source {
             Ask::Latest(channels) => self.latest(channels, end).await,
             Ask::Channel(channel, missing) => self.channel(*channel, *missing, end).await,
             Ask::Behind(channel, behind) => self.behind(channel, *behind, end).await,
+            Ask::Earlier(channel, is_again) => {
+                if *is_again {
+                    pause(end).await?;
+                }
+                let earlier = earlier::read(self, channel, end).await?;
+                Some(Found::Earlier(channel.clone(), Some(earlier)))
+            }
             Ask::Leader => self.leader(end).await,
         }
     }

@@ -13,6 +13,11 @@ pub(super) struct Attachment {
     pub(super) phase: Phase,
     /// Since when the node has heard the channel without a gap, in milliseconds since it started.
     pub(super) whole_since: Millis,
+    /// The offset up to which publications are from before the node heard the channel; `None` if a
+    /// gap was told since.
+    pub(super) heard_from: Option<Offset>,
+    /// Whether the channel keeps what the stream has from before the node heard it.
+    pub(super) earlier: Earlier,
     /// Whether the channel is among the noted [`Interests`](crate::mailbox::Interests).
     pub(super) is_noted: bool,
     /// Whether the subscribers must be told, once the node hears the channel again, that they may
@@ -39,6 +44,18 @@ pub(super) enum Phase {
     Unneeded,
 }
 
+/// What a channel keeps of the publications that the stream has from before the node heard it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Earlier {
+    /// Nothing.
+    #[default]
+    Unread,
+    /// A subscriber asks for them. Its join, and all behind it, are held until they are read.
+    Wanted,
+    /// All that the stream had when they were read.
+    Read,
+}
+
 /// A request that is held back.
 #[derive(Debug)]
 pub(super) enum Held {
@@ -61,6 +78,13 @@ pub(super) struct Waiting {
 impl Attachment {
     pub(super) fn is_behind(&self, worker: WorkerId) -> bool {
         self.behind.iter().any(|(behind, _)| *behind == worker)
+    }
+
+    /// Notes that the channel has dropped what it kept.
+    pub(super) fn forget_earlier(&mut self) {
+        if self.earlier == Earlier::Read {
+            self.earlier = Earlier::Unread;
+        }
     }
 
     /// Notes that a worker has no subscribers any more, so that it misses nothing.

@@ -111,7 +111,7 @@ impl Node {
     }
 
     fn attached_at(&self, now: Millis) -> usize {
-        self.directory.attached(&self.mailboxes, &CHANNEL.into(), now)
+        self.directory.attached(&self.mailboxes, &CHANNEL.into(), 0, now)
     }
 
     fn publish(&self, offset: Offset) -> Landed {
@@ -318,6 +318,9 @@ fn a_replay_is_whole_only_from_when_the_node_hears_the_channel() {
         node.directory.join(&node.mailboxes, &join).unwrap();
     };
     let gaps = || {
+        // The stream cannot be read.
+        node.directory.fill(&CHANNEL.into(), None);
+        node.directory.carry_on(&node.mailboxes, &CHANNEL.into());
         let told = |mail| match mail {
             Mail::Activate(it) => Some(it.replay.has_gap),
             _ => None,

@@ -1,14 +1,14 @@
 //! Joins and leaves of channels that a cluster's stream orders: they are held back until the node
 //! hears the channel, and then carried out or refused in their order.
 
-use super::attachment::{Attachment, Held, Phase};
+use super::attachment::{Attachment, Earlier, Held, Phase};
 use super::entry::Entry;
 use super::requests::{HeldJoin, HeldLeave, Join, Leave};
 use super::{Announced, Directory, lock};
 use crate::limits::RELEASED_AT_ONCE_MAX;
 use crate::mailbox::{JoinRefused, Mail, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
-    AckId, Channel, ChannelOrder, ConnId, Encoding, Millis, PresenceMode, Refused, Space,
+    AckId, Channel, ChannelOrder, ConnId, Encoding, Millis, Offset, PresenceMode, Refused, Space,
 };
 
 /// What becomes of a leave.
@@ -37,11 +37,13 @@ impl Directory {
                 return Ok(false);
             }
         }
+        let lacks = entry.lacks_earlier(join, &self.budgets.logs);
         let attachment = entry.attachment.get_or_insert_default();
         if join.options.presence != PresenceMode::Off && join.channel.space() == Space::Channels {
             stream.show_presence(join.channel, attachment, &entry.presence);
         }
         let must_wait = attachment.phase != Phase::Attached
+            || lacks
             || !attachment.held.is_empty()
             || attachment.is_behind(connection.worker);
         if !must_wait {
@@ -58,7 +60,14 @@ impl Directory {
             attachment.phase = Phase::Asked;
             stream.note(join.channel, attachment);
         }
+        if lacks {
+            attachment.earlier = Earlier::Wanted;
+            stream.note(join.channel, attachment);
+        }
         attachment.hold(join.already, Held::Join(HeldJoin::of(join)));
+        if lacks {
+            self.keep_from_now(entry, join);
+        }
         Ok(true)
     }
 
@@ -96,10 +105,16 @@ impl Directory {
         }
     }
 
-    /// Notes that the node hears the channel since `now`, in milliseconds since it started. Carries
-    /// out requests that were held, as [`Directory::carry_on`] does.
-    pub fn attached(&self, mailboxes: &WorkerMailboxes, channel: &Channel, now: Millis) -> usize {
-        self.carry_out(mailboxes, channel, Some(now))
+    /// Notes that the node hears the channel behind this offset, since `now`, in milliseconds since
+    /// it started. Carries out requests that were held, as [`Directory::carry_on`] does.
+    pub fn attached(
+        &self,
+        mailboxes: &WorkerMailboxes,
+        channel: &Channel,
+        from: Offset,
+        now: Millis,
+    ) -> usize {
+        self.carry_out(mailboxes, channel, Some((from, now)))
     }
 
     /// Carries out requests that were held, if the node hears the channel: at most
@@ -114,7 +129,7 @@ impl Directory {
         &self,
         mailboxes: &WorkerMailboxes,
         channel: &Channel,
-        heard_since: Option<Millis>,
+        heard_since: Option<(Offset, Millis)>,
     ) -> usize {
         let Some(stream) = &self.stream else { return 0 };
         let mut woken = WorkerSet::default();
@@ -134,7 +149,9 @@ impl Directory {
         let Some(attachment) = entry.attachment.as_deref_mut() else { return 0 };
         if attachment.phase == Phase::Asked {
             attachment.phase = Phase::Attached;
-            attachment.whole_since = heard_since.unwrap_or(attachment.whole_since);
+            if let Some((from, now)) = heard_since {
+                (attachment.heard_from, attachment.whole_since) = (Some(from), now);
+            }
             // What was before is history, which no worker lacks.
             entry.offset = 0;
             stream.note_news(channel, attachment);
@@ -162,7 +179,8 @@ impl Directory {
     ) -> bool {
         let Some(attachment) = entry.attachment.as_deref_mut() else { return false };
         let Some(next) = attachment.held.front() else { return false };
-        if attachment.is_behind(next.subscriber().connection.worker) {
+        let is_behind = attachment.is_behind(next.subscriber().connection.worker);
+        if is_behind || attachment.earlier == Earlier::Wanted {
             return false;
         }
         let Some(held) = attachment.next() else { return false };

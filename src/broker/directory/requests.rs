@@ -55,7 +55,7 @@ pub(super) struct HeldJoin {
     options: ChannelOptions,
     pub(super) reply: Option<AckId>,
     comes_back: bool,
-    replay: ReplayWish,
+    pub(super) replay: ReplayWish,
     announcement: MessageId,
     now: Millis,
     clock: Millis,

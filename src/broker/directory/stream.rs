@@ -79,6 +79,7 @@ impl Directory {
             // It is needed again, and will lack what is published until it is heard.
             Some(Phase::Asked) => {
                 entry.clear(&self.budgets);
+                entry.attachment.iter_mut().for_each(|one| one.forget_earlier());
                 self.begin_roster_again(entry);
             }
             Some(Phase::Attached) | None => {}
@@ -202,7 +203,11 @@ impl Directory {
             all.map(|one| Some((one, mailboxes.of(one).reserve(Slot::Control)?))).collect();
         let Some(places) = places else { return false };
         match worker {
-            None => attachment.behind.clear(),
+            None => {
+                attachment.behind.clear();
+                attachment.heard_from = None;
+                attachment.forget_earlier();
+            }
             Some((one, up_to)) => {
                 let last = entry.offset;
                 attachment.behind.retain_mut(|(behind, given)| {

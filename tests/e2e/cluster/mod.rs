@@ -11,4 +11,5 @@ mod order;
 mod outage;
 mod presence;
 mod repeats;
+mod resuming;
 mod rounds;

@@ -4,7 +4,7 @@
 mod clients;
 mod drain;
 mod refused;
-mod resuming;
+pub(crate) mod resuming;
 mod slow;
 pub(crate) mod stream;
 

@@ -12,7 +12,7 @@ use super::stream::{Event, PATH, Stream};
 use super::{keep, publish};
 use crate::support::{ANON_KEY, Node, wait_until};
 
-const CHANNELS: [&str; 3] = ["a", "b", "c"];
+pub(crate) const CHANNELS: [&str; 3] = ["a", "b", "c"];
 /// Four workers, and recovery for longer than a test.
 const RECOVERING: &[(&str, &str)] =
     &[("FANFARE_RECOVERY_WINDOW_MS", "600000"), ("FANFARE_WORKERS", "4")];
@@ -22,17 +22,17 @@ const RECOVERING_SHORTLY: &[(&str, &str)] =
 /// Cuts of one client.
 const CUTS: usize = 200;
 
-fn numbers(events: &[Event]) -> Vec<u64> {
+pub(crate) fn numbers(events: &[Event]) -> Vec<u64> {
     let ticks = events.iter().filter(|event| event.name == "tick");
     ticks.filter_map(|event| event.data["payload"]["n"].as_u64()).collect()
 }
 
-fn has_gap(events: &[Event]) -> bool {
+pub(crate) fn has_gap(events: &[Event]) -> bool {
     events.iter().any(|event| event.name == "gap")
 }
 
 /// Reads until a message with this number has come.
-fn read_to(stream: &mut Stream, number: u64) -> Vec<Event> {
+pub(crate) fn read_to(stream: &mut Stream, number: u64) -> Vec<Event> {
     let mut heard = Vec::new();
     loop {
         heard.push(stream.hear());
@@ -200,12 +200,13 @@ fn an_absence_that_is_too_long_is_told() {
 fn nothing_is_lost_or_doubled_over_two_hundred_cuts() {
     for channels in [&CHANNELS[..1], &CHANNELS] {
         for node in nodes() {
-            cut_while_writing(&node, channels);
+            cut_while_writing(&[&node], channels);
         }
     }
 }
 
-fn cut_while_writing(node: &Node, channels: &[&str]) {
+/// Cuts a stream that takes the nodes in turn, while writers publish on the first one.
+pub(crate) fn cut_while_writing(nodes: &[&Node], channels: &[&str]) {
     let is_over = &AtomicBool::new(false);
     let published: HashMap<&str, u64> = thread::scope(|scope| {
         let writers = channels.iter().map(|channel| {
@@ -213,7 +214,7 @@ fn cut_while_writing(node: &Node, channels: &[&str]) {
                 let mut number = 0;
                 while !is_over.load(Ordering::Relaxed) {
                     number += 1;
-                    publish(node, channel, number);
+                    publish(nodes[0], channel, number);
                     thread::sleep(Duration::from_millis(4));
                 }
                 (*channel, number)
@@ -223,11 +224,11 @@ fn cut_while_writing(node: &Node, channels: &[&str]) {
         let writers: Vec<_> = writers.collect();
         let _stop = Stop(is_over);
         let mut heard: HashMap<String, u64> = HashMap::new();
-        let last = cut_again_and_again(node, channels, &mut heard);
+        let last = cut_again_and_again(nodes, channels, &mut heard);
         is_over.store(true, Ordering::Relaxed);
         let published: HashMap<&str, u64> =
             writers.into_iter().map(|writer| writer.join().expect("it wrote")).collect();
-        let mut stream = Stream::resume(node, channels, ANON_KEY, &last);
+        let mut stream = Stream::resume(nodes[0], channels, ANON_KEY, &last);
         while channels.iter().any(|channel| heard.get(*channel) != published.get(channel)) {
             note(&stream.hear(), &mut heard);
         }
@@ -245,9 +246,14 @@ impl Drop for Stop<'_> {
     }
 }
 
-fn cut_again_and_again(node: &Node, channels: &[&str], heard: &mut HashMap<String, u64>) -> String {
+fn cut_again_and_again(
+    nodes: &[&Node],
+    channels: &[&str],
+    heard: &mut HashMap<String, u64>,
+) -> String {
     let mut last = String::new();
     for cut in 0..CUTS {
+        let node = nodes[cut % nodes.len()];
         let mut stream = Stream::resume(node, channels, ANON_KEY, &last);
         assert_eq!(stream.status, 200);
         // A stream that is cut before its first event has a place only if it had one before.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::landing::Landing;
+use crate::cluster::landing::{Earlier, Landing};
+use crate::cluster::name::Seq;
 use crate::message::Channel;
 
 /// Channels with something left to do, each once.
@@ -21,7 +22,8 @@ struct Left {
 /// What becomes of requests that waited for a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Requests {
-    CarryOut,
+    /// They are carried out: the node hears all behind this place.
+    CarryOut(Seq),
     Refuse,
 }
 
@@ -40,6 +42,21 @@ impl Again {
     ) {
         let is_left = requests(landing, channel, what);
         self.change(channel, |left| left.requests = is_left.then_some(what));
+    }
+
+    /// Gives the node what the stream has of a channel. Requests that are left are carried out
+    /// later.
+    pub(super) fn earlier(
+        &mut self,
+        landing: &mut impl Landing,
+        channel: &Channel,
+        earlier: Option<Earlier>,
+    ) {
+        let is_left = landing.earlier(channel, earlier);
+        // The node hears the channel already, so that the place is not used.
+        self.change(channel, |left| {
+            left.requests = left.requests.or(is_left.then_some(Requests::CarryOut(0)));
+        });
     }
 
     /// Tells a gap on a channel, now and as often as it takes.
@@ -75,7 +92,7 @@ impl Again {
 
 fn requests(landing: &mut impl Landing, channel: &Channel, what: Requests) -> bool {
     match what {
-        Requests::CarryOut => landing.attached(channel),
+        Requests::CarryOut(from) => landing.attached(channel, from),
         Requests::Refuse => landing.unattachable(channel),
     }
 }

@@ -26,6 +26,7 @@ impl<L: Landing> Owner<'_, L> {
             };
             self.handle(event);
             self.tell_members(&channel);
+            self.read_earlier(&channel);
         }
         !self.noted.is_empty()
     }
@@ -135,7 +136,8 @@ impl<L: Landing> Owner<'_, L> {
 
     pub(super) fn attached(&mut self, channel: &Channel, from: Seq) {
         self.bounds.note(ChannelHash::of(channel), from);
-        self.again.requests(self.landing, channel, Requests::CarryOut);
+        self.again.requests(self.landing, channel, Requests::CarryOut(from));
+        self.read_earlier(channel);
     }
 
     pub(super) fn failed(&mut self, channel: &Channel) {
