@@ -12,6 +12,7 @@ mod parcel;
 mod presence;
 mod sending;
 mod serving;
+mod takings;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -39,6 +40,7 @@ use crate::cluster::wire::{Anchor, Origin};
 use crate::limits::{
     CLUSTER_COUNTS_MAX, CLUSTER_EVENTS_MAX, CLUSTER_LEADER_MS, CLUSTER_LEAVE_MS_MAX,
     CLUSTER_LOOK_MS, CLUSTER_RESULTS_MAX, CLUSTER_SLEEP_MS_MAX, CLUSTER_WAITING_BYTES_MAX,
+    TAKINGS_TOLD_MS,
 };
 use crate::mailbox::Doorbell;
 use crate::message::{Audience, Channel, Millis};
@@ -100,6 +102,9 @@ pub(super) struct Owner<'l, L> {
     again: Again,
     catching: Catching,
     presence: Presence,
+    /// When the other nodes were told what this one has taken from buckets that all share; `None`
+    /// if nothing of that is on its way.
+    takings_at: Option<Millis>,
     /// When to look at `again` and `catching`.
     look_at: Millis,
     ticked: Millis,
@@ -152,6 +157,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             again: Again::default(),
             catching: Catching::default(),
             presence: Presence::default(),
+            takings_at: None,
             look_at: 0,
             ticked: 0,
             measured: 0,
@@ -173,7 +179,8 @@ impl<'l, L: Landing> Owner<'l, L> {
         while !self.is_over {
             let pause = if self.turn() { Duration::ZERO } else { self.pause() };
             // A node that leaves takes nothing more, so that it need not look for that.
-            let is_idle = || self.leaves_at.is_some() || self.landing.is_idle();
+            let is_idle =
+                || self.leaves_at.is_some() || self.landing.is_idle() && self.has_told_takings();
             let sleeps = !pause.is_zero() && bell.sleep(is_idle);
             let woken = self.wait(ring, sleeps.then_some(pause)).await;
             bell.woke();
@@ -245,6 +252,7 @@ impl<'l, L: Landing> Owner<'l, L> {
         self.tick(at);
         self.look(at);
         self.look_at_presence(at);
+        self.tell_takings(at);
         self.end(at);
         let is_left = self.leaves_at.is_none() && (self.interests() | self.departures());
         self.tell_condition(at);
@@ -329,7 +337,9 @@ impl<'l, L: Landing> Owner<'l, L> {
             if self.is_congested() { due.max(self.ticked + CLUSTER_LOOK_MS) } else { due }
         });
         let last = now + CLUSTER_SLEEP_MS_MAX;
-        let all = [look, tick, Some(self.leader_at), self.leaves_at, self.presence.due()];
+        let takings = self.takings_at.map(|at| at + TAKINGS_TOLD_MS);
+        let leader = Some(self.leader_at);
+        let all = [look, tick, leader, self.leaves_at, self.presence.due(), takings];
         let due = all.into_iter().flatten().fold(last, Millis::min);
         Duration::from_millis(due.saturating_sub(now))
     }

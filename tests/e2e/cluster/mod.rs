@@ -10,5 +10,6 @@ mod measured;
 mod order;
 mod outage;
 mod presence;
+mod rates;
 mod repeats;
 mod rounds;
