@@ -292,6 +292,10 @@
 //!   misses.
 //! - **A client of Forge resumes behind the last event that it has received**, not by time.
 //! - **An installation's rate limit is a bucket in the directory**, under a name that no topic has.
+//! - **Nodes of a cluster grant tokens at once and tell one another afterwards**
+//!   ([`broker::takings`]). To ask an owner first would cost every limited publication a way over
+//!   NATS, and calls over HTTP would have to wait. Until the others know what a node has granted,
+//!   it leaves them their shares; what was granted twice all the same is owed.
 //! - **Registered invocations are behind locks of their own** ([`interface::forge::invocations`]),
 //!   held for one look-up, and only by calls that name an invocation.
 //! - **Topics and realtime tokens are keyed from the JWT secret**, under labels of their own: nodes

@@ -700,6 +700,14 @@ pub const CLUSTER_BEHIND_READS_MAX: usize = 64;
 /// Counts of publications that a node remembers for nodes that ask for them again. Beyond the bound
 /// the oldest is forgotten, and a question about it is not answered.
 pub const CLUSTER_COUNTS_MAX: usize = 8_192;
+/// Buckets of which a node has taken something that the other nodes do not know. From further ones
+/// it takes as if it were alone.
+pub const TAKINGS_MAX: usize = 65_536;
+/// Buckets of one message about what was taken. Further ones wait for the next message.
+pub const TAKINGS_TOLD_MAX: usize = 256;
+/// How long such a message is on its way at most, in milliseconds. Then it counts as arrived or
+/// lost, and the next one is sent.
+pub const TAKINGS_TOLD_MS: u64 = 100;
 /// Longest sleep of the cluster's thread, in milliseconds.
 pub const CLUSTER_SLEEP_MS_MAX: u64 = 250;
 /// Time between two questions for the leader of the cluster's stream, in milliseconds.

@@ -4,6 +4,9 @@ use crate::message::Millis;
 
 /// One event, in thousandths.
 const ONE: u64 = 1_000;
+/// Tokens that nodes which share a bucket may owe at least, in thousandths: at a low rate each of
+/// them may grant the same one.
+const OWED_MIN: u64 = 8 * ONE;
 /// A bucket is full again after this time without an event, whatever its rate.
 const FULL_AFTER_MS: Millis = 1_000;
 
@@ -32,6 +35,37 @@ impl Bucket {
         is_granted
     }
 
+    /// Takes a token of a bucket that this many nodes share, of which this node has taken `untold`
+    /// tokens that the others do not know of. Each of them may have taken as many. The first one
+    /// is granted even if it may be granted on each node, or nodes would wait for one another at a
+    /// low rate: at most one token for each of them is owed then, and is not granted later.
+    pub fn take_shared(&mut self, (rate, nodes): (u32, u32), untold: u32, now: Millis) -> bool {
+        let capacity = self.refill_owing(rate, now);
+        let others = u64::from(nodes.saturating_sub(1));
+        let unheard = if untold == 0 { 0 } else { (u64::from(untold) + 1) * others * ONE };
+        let is_granted = self.spent + ONE + unheard <= capacity;
+        if is_granted {
+            self.spent += ONE;
+        }
+        is_granted
+    }
+
+    /// Takes tokens that another node has granted. What is missing for them is owed, up to the
+    /// tokens of one second, or 8 if these are fewer.
+    pub fn spend(&mut self, rate: u32, count: u32, now: Millis) {
+        let capacity = self.refill_owing(rate, now);
+        self.spent = (self.spent + u64::from(count) * ONE).min(most(capacity));
+    }
+
+    /// Refills the bucket and keeps what is owed. Returns the capacity.
+    fn refill_owing(&mut self, rate: u32, now: Millis) -> u64 {
+        let capacity = u64::from(rate.max(1)) * ONE;
+        let refilled = now.saturating_sub(self.at).saturating_mul(u64::from(rate));
+        self.at = self.at.max(now);
+        self.spent = self.spent.min(most(capacity)).saturating_sub(refilled);
+        capacity
+    }
+
     /// Returns whether the bucket was never asked for a token.
     pub fn is_new(&self) -> bool {
         self.at == 0 && self.spent == 0
@@ -41,6 +75,11 @@ impl Bucket {
     pub fn is_full(&self, now: Millis) -> bool {
         now.saturating_sub(self.at) >= FULL_AFTER_MS
     }
+}
+
+/// Returns how many tokens may be missing in a bucket that nodes share, in thousandths.
+fn most(capacity: u64) -> u64 {
+    capacity + capacity.max(OWED_MIN)
 }
 
 #[cfg(test)]

@@ -106,7 +106,10 @@ impl Directory {
         if entry.shares.is_empty() {
             self.watch(channel, entry);
         }
-        entry.bucket.take(rate, now)
+        match &self.stream {
+            None => entry.bucket.take(rate, now),
+            Some(stream) => stream.take(channel, (&mut entry.bucket, rate), now),
+        }
     }
 
     /// Gives a publication its offset and posts it to every worker that has subscribers. Then calls

@@ -29,4 +29,5 @@ pub mod shedding;
 pub mod slab;
 pub mod stale;
 pub mod subscriptions;
+pub mod takings;
 pub mod window;

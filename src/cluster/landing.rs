@@ -11,8 +11,8 @@ use super::name::Seq;
 use super::vitals::Vitals;
 use super::wire;
 use crate::message::{
-    Behind, Channel, Heard, Landed, Left, MessageId, Millis, NodeLife, Now, Outgoing, RepeatKey, Tidings,
-    WorkerId,
+    Behind, Channel, Heard, Landed, Left, MessageId, Millis, NodeLife, Now, Outgoing, RepeatKey,
+    Taking, Tidings, WorkerId,
 };
 
 /// A node as the thread of its cluster sees it.
@@ -110,6 +110,19 @@ pub trait Landing {
 
     /// Takes the audience of a publication.
     fn counted(&mut self, total: Total);
+
+    /// Returns whether [`Landing::takings`] has something. The node rings when that begins.
+    fn has_takings(&self) -> bool;
+
+    /// Returns what to tell the other nodes of what this one has taken from buckets that all share.
+    fn takings(&mut self) -> Vec<Taking>;
+
+    /// Notes that the other nodes know what [`Landing::takings`] has returned, or will not hear of
+    /// it.
+    fn takings_told(&mut self);
+
+    /// Takes what another node has taken.
+    fn taken_elsewhere(&mut self, takings: &[Taking]);
 
     /// Begins anew, because the node must join again: what it heard is not heard any more, and what
     /// was under way to the stream is unknown.

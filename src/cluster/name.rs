@@ -248,6 +248,8 @@ pub enum Subject {
     Count(u64),
     /// Another node's answer with the members of a channel, for the question with this number.
     Members(u64),
+    /// What a node has taken from buckets that all share.
+    Took,
 }
 
 /// The subjects of one node of a cluster.
@@ -374,6 +376,11 @@ impl Subjects {
         format!("{}.n.{node}.ask", self.prefix)
     }
 
+    /// Returns the subject on which nodes tell what they have taken from buckets that all share.
+    pub fn took(&self) -> String {
+        format!("{}.took", self.prefix)
+    }
+
     /// Returns whether messages on a subject go to a node of this cluster.
     pub fn is_of_node(&self, subject: &str) -> bool {
         let rest = subject.strip_prefix(self.prefix.as_str());
@@ -395,6 +402,7 @@ impl Subjects {
             own(name) && Incarnation::read(incarnation) == Some(self.incarnation)
         };
         Some(match five {
+            ["took", "", "", "", ""] => Subject::Took,
             ["live", "_ep", "", "", ""] => Subject::Anchor,
             ["live", "_hb", node, "", ""] => Subject::Beat(NodeName::read(node)?),
             ["live", hash, "", "", ""] => Subject::Live(ChannelHash::read(hash)?),
@@ -487,6 +495,7 @@ mod tests {
             (ours.barrier(), Subject::Barrier(node.clone())),
             (ours.ask(&node), Subject::Ask),
             (ours.count(3), Subject::Count(3)),
+            (ours.took(), Subject::Took),
         ] {
             assert_eq!(ours.read(&subject), Some(expected), "{subject}");
             assert_eq!(ours.read(&format!("{subject}.x")), None);

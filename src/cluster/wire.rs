@@ -4,6 +4,7 @@
 //! in the body. A message of a later version or of an unknown kind is skipped; unknown headers and
 //! JSON members are ignored. A member may be added within a version only if ignoring it is right.
 
+mod takings;
 mod tidings;
 
 use std::borrow::Cow;
@@ -20,6 +21,7 @@ use super::name::{ChannelHash, Incarnation, NodeName, Seq, decimal, hexadecimal,
 use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::message::{Audience, Channel, Content, MessageId, Millis, Sender};
 
+pub use takings::Took;
 pub use tidings::{AskMembers, Told};
 
 /// The versions of messages that this node reads and writes: the lowest and the highest.

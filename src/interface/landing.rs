@@ -13,6 +13,7 @@ use super::membership::Membership;
 use super::shared::Shared;
 use crate::broker::definitions::Definitions;
 use crate::broker::directory::Filling;
+use crate::broker::takings::Takings;
 use crate::cluster::attach::Want;
 use crate::cluster::audience::Total;
 use crate::cluster::events::Published;
@@ -25,7 +26,7 @@ use crate::limits::DEFINITIONS_AGAIN_MS;
 use crate::mailbox::{Mailbox, Submitted, WorkerMailboxes};
 use crate::message::{
     Behind, Channel, ChannelOptions, ChannelOrder, Heard, Landed, Left, MessageId, Millis, Nanos,
-    NodeLife, Now, Outgoing, PresenceMode, Publication, Space, Spread, Tidings, WorkerId,
+    NodeLife, Now, Outgoing, PresenceMode, Publication, Space, Spread, Taking, Tidings, WorkerId,
 };
 use crate::metrics::Counters;
 use flights::Flights;
@@ -292,12 +293,35 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
         self.flights.counted(&self.shared.broker.mailboxes, number, spread);
     }
 
+    fn has_takings(&self) -> bool {
+        self.shared.broker.directory.takings().is_some_and(|takings| !takings.is_empty())
+    }
+
+    fn takings(&mut self) -> Vec<Taking> {
+        self.shared.broker.directory.takings().map(Takings::tell).unwrap_or_default()
+    }
+
+    fn takings_told(&mut self) {
+        self.shared.broker.directory.takings().into_iter().for_each(Takings::told);
+    }
+
+    fn taken_elsewhere(&mut self, takings: &[Taking]) {
+        let now = self.clock_ms();
+        let directory = &self.shared.broker.directory;
+        takings.iter().for_each(|taking| directory.taken_elsewhere(taking, now));
+    }
+
     fn begin_again(&mut self) {
         self.flights.fail(&self.shared.broker.mailboxes, self.clock_ms());
-        self.shared.broker.directory.attach_again();
+        let directory = &self.shared.broker.directory;
+        directory.attach_again();
+        directory.takings().into_iter().for_each(|takings| takings.set_nodes(1));
     }
 
     fn measured(&mut self, vitals: Vitals) {
+        if let Some(takings) = self.shared.broker.directory.takings() {
+            takings.set_nodes(vitals.nodes);
+        }
         self.membership.measured(vitals);
     }
 

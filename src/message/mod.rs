@@ -18,6 +18,7 @@ mod refused;
 mod repeat;
 mod reply;
 mod subscription;
+mod taking;
 mod tidings;
 mod time;
 pub mod webhook_url;
@@ -46,6 +47,7 @@ pub use refused::Refused;
 pub use repeat::{GIVEN_ID_BYTES, RepeatKey, given_id};
 pub use reply::{Refusal, Reply};
 pub use subscription::{AckId, Activation, Deactivation, Replay, ReplayWish, Retained, Snapshot};
+pub use taking::Taking;
 pub use tidings::{Heard, Left, News, NodeLife, Outgoing, Tidings, bytes_of, digest};
 pub use time::{Now, iso_millis, push_iso_millis};
 

@@ -19,7 +19,7 @@ use fanfare::cluster::wire::{self, Origin};
 use fanfare::mailbox::Interests;
 use fanfare::message::{
     Audience, Behind, Channel, Content, Heard as Applied, Landed, Left, MessageId, NodeLife, Now,
-    Outgoing, RepeatKey, Sender, Tidings, WorkerId,
+    Outgoing, RepeatKey, Sender, Taking, Tidings, WorkerId,
 };
 use fanfare::metrics::{Counter, Counters};
 use rustix::time::{ClockId, clock_gettime};
@@ -410,6 +410,19 @@ impl Landing for Behaviour {
         }
         false
     }
+
+    // These nodes have no limited rates.
+    fn has_takings(&self) -> bool {
+        false
+    }
+
+    fn takings(&mut self) -> Vec<Taking> {
+        Vec::new()
+    }
+
+    fn takings_told(&mut self) {}
+
+    fn taken_elsewhere(&mut self, _: &[Taking]) {}
 
     // These nodes have no members.
     fn outgoing(&mut self, _: &Channel, _: MessageId) -> Outgoing {

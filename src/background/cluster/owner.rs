@@ -13,6 +13,7 @@ mod parcel;
 mod presence;
 mod sending;
 mod serving;
+mod takings;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -40,6 +41,7 @@ use crate::cluster::wire::{Anchor, Origin};
 use crate::limits::{
     CLUSTER_COUNTS_MAX, CLUSTER_EVENTS_MAX, CLUSTER_LEADER_MS, CLUSTER_LEAVE_MS_MAX,
     CLUSTER_LOOK_MS, CLUSTER_RESULTS_MAX, CLUSTER_SLEEP_MS_MAX, CLUSTER_WAITING_BYTES_MAX,
+    TAKINGS_TOLD_MS,
 };
 use crate::mailbox::Doorbell;
 use crate::message::{Audience, Channel, Millis};
@@ -103,6 +105,9 @@ pub(super) struct Owner<'l, L> {
     /// Channels whose earlier publications are being read, each with the epoch in which that began.
     reading: HashMap<Channel, u64>,
     presence: Presence,
+    /// When the other nodes were told what this one has taken from buckets that all share; `None`
+    /// if nothing of that is on its way.
+    takings_at: Option<Millis>,
     /// When to look at `again` and `catching`.
     look_at: Millis,
     ticked: Millis,
@@ -156,6 +161,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             catching: Catching::default(),
             reading: HashMap::new(),
             presence: Presence::default(),
+            takings_at: None,
             look_at: 0,
             ticked: 0,
             measured: 0,
@@ -177,7 +183,8 @@ impl<'l, L: Landing> Owner<'l, L> {
         while !self.is_over {
             let pause = if self.turn() { Duration::ZERO } else { self.pause() };
             // A node that leaves takes nothing more, so that it need not look for that.
-            let is_idle = || self.leaves_at.is_some() || self.landing.is_idle();
+            let is_idle =
+                || self.leaves_at.is_some() || self.landing.is_idle() && self.has_told_takings();
             let sleeps = !pause.is_zero() && bell.sleep(is_idle);
             let woken = self.wait(ring, sleeps.then_some(pause)).await;
             bell.woke();
@@ -249,6 +256,7 @@ impl<'l, L: Landing> Owner<'l, L> {
         self.tick(at);
         self.look(at);
         self.look_at_presence(at);
+        self.tell_takings(at);
         self.end(at);
         let is_left = self.leaves_at.is_none() && (self.interests() | self.departures());
         self.tell_condition(at);
@@ -333,7 +341,9 @@ impl<'l, L: Landing> Owner<'l, L> {
             if self.is_congested() { due.max(self.ticked + CLUSTER_LOOK_MS) } else { due }
         });
         let last = now + CLUSTER_SLEEP_MS_MAX;
-        let all = [look, tick, Some(self.leader_at), self.leaves_at, self.presence.due()];
+        let takings = self.takings_at.map(|at| at + TAKINGS_TOLD_MS);
+        let leader = Some(self.leader_at);
+        let all = [look, tick, leader, self.leaves_at, self.presence.due(), takings];
         let due = all.into_iter().flatten().fold(last, Millis::min);
         Duration::from_millis(due.saturating_sub(now))
     }

@@ -68,9 +68,7 @@ impl Directory {
     pub fn lacks_earlier(&self, channel: &Channel) -> bool {
         let shard = self.shard(channel);
         let attachment = shard.get(channel).and_then(|entry| entry.attachment.as_deref());
-        attachment.is_some_and(|one| {
-            one.phase == Phase::Attached && one.earlier == Earlier::Wanted
-        })
+        attachment.is_some_and(|one| one.phase == Phase::Attached && one.earlier == Earlier::Wanted)
     }
 
     /// Lets a channel keep what the stream has of it, up to the last publication that the node has
@@ -106,7 +104,8 @@ impl Directory {
             must_watch = true;
         }
         if !is_window_whole {
-            earlier.retain(|(_, age, one)| *age < Millis::from(one.options.retain.seconds()) * 1_000);
+            earlier
+                .retain(|(_, age, one)| *age < Millis::from(one.options.retain.seconds()) * 1_000);
             let young: Vec<_> = earlier.into_iter().map(|(.., one)| one).collect();
             must_watch |= entry.kept.fill(&young, &self.budgets);
         }

@@ -17,15 +17,19 @@ use std::sync::atomic::AtomicU32;
 use super::attachment::{Attachment, Phase};
 use super::entry::{Entry, workers};
 use super::{Directory, lock};
+use crate::broker::bucket::Bucket;
 use crate::broker::budget::Budget;
+use crate::broker::takings::{Taken, Takings};
 use crate::limits::HELD_JOINS_MAX;
 use crate::mailbox::{Interests, Mail, Slot, WorkerMailboxes, WorkerSet};
-use crate::message::{Behind, Channel, Landed, Millis, Offset, Publication, WorkerId};
+use crate::message::{Behind, Channel, Landed, Millis, Offset, Publication, Taking, WorkerId};
 
 /// The directory's part in a cluster.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) interests: Arc<Interests>,
+    /// What this node has taken from buckets that all nodes share.
+    takings: Takings,
     /// Joins and leaves that all channels hold back.
     pub(super) held: Budget,
     /// How often the node has begun to count what it tells of the members of a channel.
@@ -34,7 +38,26 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(interests: Arc<Interests>) -> Self {
-        Self { interests, held: Budget::new(HELD_JOINS_MAX), countings: AtomicU32::new(0) }
+        Self {
+            interests,
+            takings: Takings::default(),
+            held: Budget::new(HELD_JOINS_MAX),
+            countings: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes a token of a bucket that all nodes share, if one is left.
+    pub(super) fn take(
+        &self,
+        channel: &Channel,
+        (bucket, rate): (&mut Bucket, u32),
+        now: Millis,
+    ) -> bool {
+        let taken = self.takings.take(channel, (bucket, rate), now);
+        if taken == Taken::First {
+            self.interests.wake();
+        }
+        taken != Taken::Refused
     }
 
     pub(super) fn note(&self, channel: &Channel, attachment: &mut Attachment) {
@@ -54,6 +77,22 @@ impl Stream {
 
 /// What the thread that hears the stream asks and tells.
 impl Directory {
+    /// Returns what this node has taken from buckets that all nodes share; `None` without a
+    /// cluster.
+    pub fn takings(&self) -> Option<&Takings> {
+        self.stream.as_ref().map(|stream| &stream.takings)
+    }
+
+    /// Notes what another node has taken from a bucket.
+    pub fn taken_elsewhere(&self, taking: &Taking, now: Millis) {
+        let mut shard = self.shard(&taking.channel);
+        let entry = shard.entry(taking.channel.clone()).or_default();
+        if entry.shares.is_empty() {
+            self.watch(&taking.channel, entry);
+        }
+        entry.bucket.spend(taking.rate, taking.count, now);
+    }
+
     /// Returns whether the node needs this channel of the stream now. A later change is noted
     /// again.
     pub fn needs(&self, channel: &Channel) -> bool {

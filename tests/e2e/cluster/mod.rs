@@ -10,6 +10,7 @@ mod measured;
 mod order;
 mod outage;
 mod presence;
+mod rates;
 mod repeats;
 mod resuming;
 mod rounds;

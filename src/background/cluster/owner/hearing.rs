@@ -23,6 +23,7 @@ const ANSWERS: Sid = Sid::MAX - 2;
 const QUESTIONS: Sid = Sid::MAX - 3;
 const LEADER: Sid = Sid::MAX - 4;
 const CLAIMS_LEADER: Sid = Sid::MAX - 5;
+const TOOK: Sid = Sid::MAX - 6;
 
 /// Bodies up to this length are copied, because a slice keeps all that was received with it. So no
 /// more than twice the bytes of bodies are kept.
@@ -75,6 +76,7 @@ impl<L: Landing> Owner<'_, L> {
             (subjects.live_anchor(), ANCHOR),
             (subjects.answers(), ANSWERS),
             (subjects.ask(&self.me.node), QUESTIONS),
+            (subjects.took(), TOOK),
             (elected, LEADER),
             (claims_elected, CLAIMS_LEADER),
         ] {
@@ -130,6 +132,7 @@ impl<L: Landing> Owner<'_, L> {
                 self.members_told(number, message);
                 self.go_on();
             }
+            Some(Subject::Took) => self.took(message),
             Some(Subject::Ask) => self.asked(message),
             // The copies of the claims may differ in their last ones.
             _ if message.sid == CLAIMS_LEADER => drop(self.parts.again.try_send(())),
