@@ -5,7 +5,7 @@ use super::Millis;
 /// A call that a platform has registered or revoked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invocation {
-    /// Its id.
+    /// Chosen by the platform; a later registration of the same id replaces this one.
     pub id: Box<str>,
     /// When it expires, in milliseconds since the epoch. A revocation has the time of what it
     /// revokes.

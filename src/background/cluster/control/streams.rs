@@ -89,8 +89,8 @@ pub(super) fn documents(settings: &Settings) -> stream::Config {
     }
 }
 
-/// Returns the configuration of the stream of invocations, each of which it forgets by itself. It is
-/// a bucket of keys and values to the tools of NATS.
+/// Returns the configuration of the stream of invocations, each of which it forgets by itself. It
+/// is a bucket of keys and values to the tools of NATS.
 pub(super) fn invocations(settings: &Settings) -> stream::Config {
     let bucket = settings.prefix.invocations();
     stream::Config {
