@@ -610,6 +610,16 @@ pub const ADMIN_CONFIRM_MS: u64 = 2_000;
 /// How long nodes have to confirm a change before they are asked.
 pub const ADMIN_ASK_MS: u64 = 300;
 
+/// Registrations and revocations of invocations that wait for the cluster. At the bound further
+/// ones are refused.
+pub const INVOCATION_WISHES_MAX: usize = 1_024;
+/// Registrations and revocations that wait for other nodes. At the bound further ones wait before
+/// they are made.
+pub const INVOCATIONS_WAITING_MAX: usize = 1_024;
+/// Messages in the stream of invocations: as many as a node takes, and as many revocations. At the
+/// bound NATS refuses further invocations.
+pub const CLUSTER_INVOCATIONS_MAX: i64 = 2 * 65_536;
+
 /// Longest credentials file or certificate file, in bytes. A longer one is refused.
 pub const NATS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

@@ -68,6 +68,7 @@ pub(super) fn refuse(mailboxes: &Mailboxes, wish: Wish, refusal: StoreRefusal) {
         Wish::Change(ticket, _) => mailboxes.answer(ticket, Err(refusal)),
         Wish::Permit(ticket, _) => mailboxes.answer(ticket, Err(refusal)),
         Wish::SetRetention(ticket, _) => mailboxes.answer(ticket, Err(refusal)),
+        Wish::Invoke(ticket, _) => mailboxes.answer(ticket, Err(refusal)),
         _ => {}
     }
 }

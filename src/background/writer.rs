@@ -19,7 +19,7 @@ use super::{News, admin, reader};
 use crate::limits::{
     HISTORY_BATCH_MAX, SHUTDOWN_PLACES_MS, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_SETTLED_MAX,
 };
-use crate::mailbox::{Health, Keep, Mailboxes, Wish, Write};
+use crate::mailbox::{Health, Keep, Mailboxes, StoreRefusal, Wish, Write};
 use crate::message::{Load, MessageId, Record};
 use crate::metrics::Counters;
 
@@ -173,6 +173,12 @@ impl Writer {
                 if let Some(wish) = self.sharing.pass_on(wish, mailboxes) {
                     admin::change(store, wish, mailboxes, announce);
                     self.retention.look_at_retention();
+                }
+            }
+            wish @ Wish::Invoke(..) => {
+                // A node alone does not ask.
+                if let Some(wish) = self.sharing.pass_on(wish, mailboxes) {
+                    admin::refuse(mailboxes, wish, StoreRefusal::Failed);
                 }
             }
             Wish::Clear(ticket) => {

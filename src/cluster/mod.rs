@@ -33,6 +33,7 @@ pub mod events;
 pub mod flight;
 pub mod health;
 pub mod hole;
+pub mod invocations;
 pub mod landing;
 pub mod limits;
 mod machine;

@@ -213,6 +213,16 @@ impl Prefix {
         format!("{self}.admin")
     }
 
+    /// Returns the name of the bucket that has the invocations of all nodes.
+    pub fn invocations(&self) -> String {
+        format!("{self}_inv")
+    }
+
+    /// Returns the subject on which nodes say how far they have followed that bucket.
+    pub fn invoked(&self) -> String {
+        format!("{self}.inv")
+    }
+
     /// Returns the name of the register: the bucket in which the nodes are entered.
     pub fn register(&self) -> String {
         format!("{self}_node")

@@ -8,8 +8,8 @@ use super::answers::{Changed, Health, StoreResult, Written};
 use super::ticket::Ticket;
 use crate::message::{
     AckId, ChannelChange, ChannelDefinition, ConnId, Document, DocumentKey, DocumentWrite,
-    Durability, MessageQuery, Millis, Ordered, Permissions, Publication, Record, RepeatKey, Stats,
-    StatsQuery, StoredMessage,
+    Durability, Invocation, MessageQuery, Millis, Ordered, Permissions, Publication, Record,
+    RepeatKey, Stats, StatsQuery, StoredMessage,
 };
 
 /// Requests to the thread that writes.
@@ -24,6 +24,8 @@ pub enum Wish {
     Clear(Ticket<StoreResult<u64>>),
     /// Sets how many days messages are kept; `None` is for ever. The answer repeats it.
     SetRetention(Ticket<StoreResult<Changed<Option<u32>>>>, Option<u32>),
+    /// Lets all nodes of a cluster know what was registered or revoked.
+    Invoke(Ticket<StoreResult<Changed<()>>>, Box<Invocation>),
     /// Asks for how many days messages are kept. The answer is `None` for ever.
     Retention(Ticket<StoreResult<Option<u32>>>),
     /// Asks whether the store works.

@@ -96,6 +96,7 @@ answers! {
     Cleared(StoreResult<u64>),
     Retention(StoreResult<Option<u32>>),
     RetentionSet(StoreResult<Changed<Option<u32>>>),
+    Invoked(StoreResult<Changed<()>>),
     Messages(StoreResult<Vec<StoredMessage>>),
     Stats(StoreResult<Stats>),
     Written(StoreResult<Written>),

@@ -9,6 +9,7 @@ mod definition;
 mod document;
 mod event_name;
 mod history;
+mod invocation;
 mod member;
 mod ordered;
 mod payload;
@@ -36,6 +37,7 @@ pub use definition::{
 pub use document::{Decided, Document, DocumentKey, DocumentWrite, Found, Load};
 pub use event_name::event_name_problem;
 pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
+pub use invocation::Invocation;
 pub use member::{Member, MemberId, SOCKET_ID_BYTES, SocketKey, socket_id};
 pub use ordered::{Behind, Landed, Ordered, Settled, Spread};
 pub use payload::payload_problem;

@@ -24,9 +24,11 @@ use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError, Effective, Fingerprints, cluster};
 use crate::interface;
 use crate::interface::authenticators::Trust;
+use crate::interface::forge::http::follow;
 use crate::interface::landing::Landing;
 use crate::interface::membership::Membership;
 use crate::mailbox::{Mailboxes, Submitted};
+use crate::message::Invocation;
 use crate::runtime::shared::Shared;
 
 /// Reads the state of the configured cluster, and compares its nodes with these settings.
@@ -174,12 +176,19 @@ impl Node {
         let Part { membership, effective, submitted, name, control, documents } = part;
         let shared = self.shared.clone();
         let counters = shared.metrics.thread(self.hot_threads() + BACKGROUND_THREADS);
-        let definitions = self.shared.clone();
+        let (definitions, registry) = (self.shared.clone(), self.shared.clone());
+        let take = move |invocation: &Invocation| {
+            let invocations = &registry.interfaces.events.invocations;
+            if let Err(problem) = follow(invocations, invocation, registry.clock.now()) {
+                tracing::error!(problem, "an invocation of another node cannot be used");
+            }
+        };
         let member = Member {
             name,
             started: shared.about.started,
             effective,
             administration,
+            take_invocation: Arc::new(take),
             control,
             window: Box::new(move || replay_window(&definitions.interfaces)),
             documents,

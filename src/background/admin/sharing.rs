@@ -10,7 +10,7 @@ use super::{Planned, all, plan, refusal, refuse};
 use crate::background::News;
 use crate::background::store::{Followed, Following, Store};
 use crate::cluster::admin::{Entry, Key};
-use crate::limits::{ADMIN_CALLS_MAX, ADMIN_WISHES_MAX};
+use crate::limits::{ADMIN_CALLS_MAX, ADMIN_WISHES_MAX, INVOCATION_WISHES_MAX};
 use crate::mailbox::{Mailboxes, StoreRefusal, StoreResult, Wish};
 
 /// A question of the thread of the cluster to the writer.
@@ -47,7 +47,7 @@ pub(in crate::background) struct Plan {
 /// The writer's end of the way.
 #[derive(Debug)]
 pub struct Sharing {
-    wishes: Option<mpsc::Sender<Wish>>,
+    wishes: Option<Wishes>,
     calls: Receiver<Call>,
 }
 
@@ -61,8 +61,30 @@ pub struct Administration {
     pub mailboxes: Arc<Mailboxes>,
 }
 
-/// That end. Who follows the cluster's bucket holds the lock.
-pub type Administering = Arc<Mutex<Administration>>;
+/// The way of wishes to the thread of the cluster.
+#[derive(Debug)]
+struct Wishes {
+    changes: mpsc::Sender<Wish>,
+    invocations: mpsc::Sender<Wish>,
+}
+
+/// The end of the thread of the cluster for invocations.
+#[derive(Debug)]
+pub struct Invoking {
+    /// What was registered or revoked on this node.
+    pub wishes: mpsc::Receiver<Wish>,
+    /// Where platforms are answered.
+    pub mailboxes: Arc<Mailboxes>,
+}
+
+/// Those ends. The task that follows the cluster's bucket of each holds its lock.
+#[derive(Clone, Debug)]
+pub struct Administering {
+    /// What administrators set.
+    pub changes: Arc<Mutex<Administration>>,
+    /// What platforms register.
+    pub invocations: Arc<Mutex<Invoking>>,
+}
 
 impl Sharing {
     /// Returns the end of a writer whose node is alone.
@@ -74,8 +96,15 @@ impl Sharing {
     pub fn with(mailboxes: Arc<Mailboxes>) -> (Self, Administering) {
         let (wish, wishes) = mpsc::channel(ADMIN_WISHES_MAX);
         let (call, calls) = bounded(ADMIN_CALLS_MAX);
+        let (invoke, invoked) = mpsc::channel(INVOCATION_WISHES_MAX);
+        let invoking = Invoking { wishes: invoked, mailboxes: mailboxes.clone() };
         let administration = Administration { wishes, calls: call, mailboxes };
-        (Self { wishes: Some(wish), calls }, Arc::new(Mutex::new(administration)))
+        let wishes = Wishes { changes: wish, invocations: invoke };
+        let administering = Administering {
+            changes: Arc::new(Mutex::new(administration)),
+            invocations: Arc::new(Mutex::new(invoking)),
+        };
+        (Self { wishes: Some(wishes), calls }, administering)
     }
 
     /// Returns the calls of the thread of the cluster.
@@ -86,7 +115,11 @@ impl Sharing {
     /// Passes a wish on to the cluster. Returns it if the node is alone.
     pub(in crate::background) fn pass_on(&self, wish: Wish, mailboxes: &Mailboxes) -> Option<Wish> {
         let Some(wishes) = &self.wishes else { return Some(wish) };
-        match wishes.try_send(wish) {
+        let way = match wish {
+            Wish::Invoke(..) => &wishes.invocations,
+            _ => &wishes.changes,
+        };
+        match way.try_send(wish) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(wish)) => {
                 refuse(mailboxes, wish, StoreRefusal::Busy);

@@ -10,6 +10,7 @@
 mod confirming;
 mod follower;
 pub(super) mod import;
+pub(super) mod invocations;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,7 @@ struct Round<'a> {
     administration: &'a mut Administration,
     post: &'a Post,
     follower: Follower,
-    confirming: Confirming,
+    confirming: Confirming<(Wish, Entry)>,
     words: async_nats::Subscriber,
 }
 
@@ -146,7 +147,7 @@ impl<'a> Round<'a> {
 
     /// Answers those whose changes are made, because no node will confirm any more.
     fn give_up(&mut self) {
-        for (wish, entry, unconfirmed) in self.confirming.take_all() {
+        for ((wish, entry), unconfirmed) in self.confirming.take_all() {
             answer(&self.administration.mailboxes, wish, Ok(entry), unconfirmed);
         }
     }
@@ -168,7 +169,7 @@ impl<'a> Round<'a> {
                 Ok(revision) => {
                     let mut nodes = vec![self.post.node.clone()];
                     nodes.extend(self.post.peers.borrow().iter().cloned());
-                    self.confirming.add(wish, entry, revision, nodes);
+                    self.confirming.add((wish, entry), revision, nodes);
                     return Ok(());
                 }
                 Err(Unput::Behind) => {
@@ -217,7 +218,7 @@ impl<'a> Round<'a> {
     }
 
     fn settle(&mut self) {
-        for (wish, entry, unconfirmed) in self.confirming.settled() {
+        for ((wish, entry), unconfirmed) in self.confirming.settled() {
             answer(&self.administration.mailboxes, wish, Ok(entry), unconfirmed);
         }
     }

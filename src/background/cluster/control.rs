@@ -255,6 +255,18 @@ impl Control {
         .await
     }
 
+    /// Returns the bucket that has the invocations of all nodes, and creates it if it is missing.
+    ///
+    /// # Errors
+    /// If NATS does not answer or refuses.
+    pub async fn invocations(&self) -> Result<kv::Store, ControlError> {
+        let wanted = streams::invocations(&self.settings);
+        self.stream(&wanted).await?;
+        let bucket = self.settings.prefix.invocations();
+        let found = self.existing_bucket(&bucket).await?;
+        found.ok_or_else(|| ControlError::Silent { what: format!("create the bucket {bucket}") })
+    }
+
     /// Returns a bucket that outlives the streams, and creates it if it is missing.
     async fn bucket(&self, config: kv::Config) -> Result<kv::Store, ControlError> {
         let bucket = config.bucket.clone();

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::administration::invocations;
 use super::administration::{self, Peers, Post};
 use super::control::{self, Control};
 use super::documents::Outside;
@@ -36,9 +37,11 @@ pub struct Member {
     /// Returns the longest time for which clients may ask for what they have missed, by the
     /// configuration and by the definitions of channels.
     pub window: Box<dyn Fn() -> Duration + Send + Sync>,
-    /// The way to the writer, which stores what administrators set. The task that follows the
-    /// cluster's bucket holds the lock.
+    /// The ways to the writer, which stores what administrators set, and passes on what platforms
+    /// register.
     pub administration: Administering,
+    /// Takes what a platform has registered or revoked on a node.
+    pub take_invocation: super::Take,
     /// The way to the thread of documents.
     pub documents: Arc<Outside>,
 }
@@ -121,10 +124,18 @@ impl Member {
         let (over, is_over) = oneshot::channel();
         let (all, has_all) = oneshot::channel();
         let (cluster, node) = (joined.cluster.as_str().into(), origin.node.clone());
-        let post = Post { control: control.clone(), cluster, node, peers };
-        let administration = self.administration.clone();
+        let post = Arc::new(Post { control: control.clone(), cluster, node, peers });
+        let (administration, shared) = (self.administration.changes.clone(), post.clone());
         let following = tokio::spawn(async move {
-            administration::run(&mut *administration.lock().await, &post, all, is_over).await;
+            administration::run(&mut *administration.lock().await, &shared, all, is_over).await;
+        });
+        let (over_too, is_over) = oneshot::channel();
+        let (every, has_every) = oneshot::channel();
+        let (invoking, take) =
+            (self.administration.invocations.clone(), self.take_invocation.clone());
+        let invoked = tokio::spawn(async move {
+            let mut invoking = invoking.lock().await;
+            invocations::run(&mut invoking, &take, &post, every, is_over).await;
         });
         let (order, claims) = joined.anchors;
         for (stream, anchor) in [(Stream::Order, order), (Stream::Claims, claims)] {
@@ -132,9 +143,11 @@ impl Member {
                 let _ = news.send(News::Remembered(stream, anchor)).await;
             }
         }
-        // Before, the node would serve without what administrators have set.
+        // Before, the node would serve without what administrators and platforms have set.
         let has_all = tokio::select! {
-            has_all = has_all => has_all.is_ok(),
+            has_all = async { tokio::join!(has_all, has_every) } => {
+                has_all.0.is_ok() && has_all.1.is_ok()
+            }
             () = until_over(&mut asks) => false,
         };
         let mut revision = joined.revision;
@@ -142,8 +155,9 @@ impl Member {
             let _ = news.send(News::Joined(Ok(()))).await;
             self.keep(&place, &mut asks, &mut revision).await;
         }
-        drop((news, over));
-        if let Err(error) = following.await {
+        drop((news, over, over_too));
+        for following in [following, invoked] {
+            let Err(error) = following.await else { continue };
             tracing::error!(%error, "what administrators set for all nodes is not followed");
         }
         let leaving = joined.register.remove(&origin.node, revision);
@@ -183,9 +197,15 @@ impl Member {
 
     /// Refuses changes of administrators, because the node has no place in the cluster.
     pub(super) fn refuse_wishes(&self) {
-        let Ok(mut administration) = self.administration.try_lock() else { return };
-        while let Ok(wish) = administration.wishes.try_recv() {
-            refuse(&administration.mailboxes, wish, StoreRefusal::Unavailable);
+        if let Ok(mut changes) = self.administration.changes.try_lock() {
+            while let Ok(wish) = changes.wishes.try_recv() {
+                refuse(&changes.mailboxes, wish, StoreRefusal::Unavailable);
+            }
+        }
+        if let Ok(mut invoking) = self.administration.invocations.try_lock() {
+            while let Ok(wish) = invoking.wishes.try_recv() {
+                refuse(&invoking.mailboxes, wish, StoreRefusal::Unavailable);
+            }
         }
     }
 

@@ -46,6 +46,7 @@ mod thread;
 
 pub use crate::config::address;
 pub use administration::import::{ImportError, Imported, import};
+pub use administration::invocations::Take;
 pub use joining::Member;
 pub use settings::Settings;
 pub use thread::{run, serve};

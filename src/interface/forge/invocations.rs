@@ -70,6 +70,26 @@ impl Invocations {
         self.try_put(id, entry, now).map_err(|_| Full)
     }
 
+    /// Registers a context that another node has admitted, even if there is no room: nodes that
+    /// admit the last ones at once may go beyond the bound by as many.
+    pub fn put_admitted(&self, id: &str, context: Arc<Context>, expires: Millis, now: Millis) {
+        let entry = Entry { context, expires };
+        let Err(entry) = self.try_put(id, entry, now) else { return };
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.shard(id).insert(id, entry);
+    }
+
+    /// Returns whether an invocation could be registered under an id, after removing expired ones.
+    pub fn has_room(&self, id: &str, now: Millis) -> bool {
+        if self.len() < INVOCATIONS_MAX || self.get(id, now).is_some() {
+            return true;
+        }
+        for shard in &self.shards {
+            self.forget_expired(&mut lock(shard), now);
+        }
+        self.len() < INVOCATIONS_MAX
+    }
+
     /// Returns the context of an id; `None` if the id is unknown or has expired.
     pub fn get(&self, id: &str, now: Millis) -> Option<Arc<Context>> {
         let shard = self.shard(id);
@@ -104,9 +124,7 @@ impl Invocations {
         if shard.remove(id).is_none() && !self.reserve() {
             return Err(entry);
         }
-        let id: Arc<str> = id.into();
-        shard.expiries.insert((entry.expires, Arc::clone(&id)));
-        shard.entries.insert(id, entry);
+        shard.insert(id, entry);
         Ok(())
     }
 
@@ -137,6 +155,12 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
+    fn insert(&mut self, id: &str, entry: Entry) {
+        let id: Arc<str> = id.into();
+        self.expiries.insert((entry.expires, Arc::clone(&id)));
+        self.entries.insert(id, entry);
+    }
+
     fn remove(&mut self, id: &str) -> Option<Entry> {
         let (id, entry) = self.entries.remove_entry(id)?;
         self.expiries.remove(&(entry.expires, id));

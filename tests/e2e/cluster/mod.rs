@@ -6,6 +6,7 @@ mod clients;
 mod definitions;
 mod documents;
 mod fleet;
+mod invocations;
 mod measured;
 mod order;
 mod outage;

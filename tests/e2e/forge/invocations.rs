@@ -64,7 +64,7 @@ const IDS: [(&str, &str); 8] = [
 ];
 
 /// Returns a registration from the usual context with this change.
-fn registration(change: Value) -> Value {
+pub(crate) fn registration(change: Value) -> Value {
     let mut body = place();
     (body["ui"], body["ttlSeconds"]) = (json!(true), json!(60));
     let members = body.as_object_mut().expect("a registration has members");
@@ -76,17 +76,17 @@ fn path(id: &str) -> String {
     format!("/admin/v1/invocations/{id}")
 }
 
-fn admin(node: &Node, method: &str, id: &str, body: &str) -> Response {
+pub(crate) fn admin(node: &Node, method: &str, id: &str, body: &str) -> Response {
     node.request(method, &path(id), &[("x-api-key", API_KEY)], body.as_bytes())
 }
 
-fn register(node: &Node, id: &str, change: Value) -> Value {
+pub(crate) fn register(node: &Node, id: &str, change: Value) -> Value {
     let response = admin(node, "PUT", id, &registration(change).to_string());
     assert_eq!(response.status, 201, "{}", response.text());
     response.json()
 }
 
-fn use_it(node: &Node, id: &str) -> Outcome {
+pub(crate) fn use_it(node: &Node, id: &str) -> Outcome {
     let response = call(node, "publish", &format!("Forge id={id}"), &good_body("publish"));
     outcome("publish", &response)
 }

@@ -7,7 +7,7 @@ mod calls;
 mod clients;
 pub(crate) mod doors;
 mod handshakes;
-mod invocations;
+pub(crate) mod invocations;
 mod lifetime;
 pub(crate) mod listener;
 mod liveness;

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::admin::Entry;
 use crate::cluster::name::NodeName;
 use crate::limits::{ADMIN_ASK_MS, ADMIN_CONFIRM_MS};
-use crate::mailbox::Wish;
 
 /// How long to sleep if nothing waits.
 const IDLE: Duration = Duration::from_secs(3_600);
@@ -49,15 +47,13 @@ impl Word {
     }
 }
 
-/// Changes that wait for nodes.
-#[derive(Default)]
-pub(super) struct Confirming {
-    waiting: Vec<Waiting>,
+/// Changes that wait for nodes. Each has a `T`, with which it is answered.
+pub(super) struct Confirming<T> {
+    waiting: Vec<Waiting<T>>,
 }
 
-struct Waiting {
-    wish: Wish,
-    entry: Entry,
+struct Waiting<T> {
+    change: T,
     revision: u64,
     /// The nodes that have not confirmed.
     missing: Vec<NodeName>,
@@ -66,21 +62,26 @@ struct Waiting {
 }
 
 /// A change that is to be answered, with the nodes that have not confirmed it.
-pub(super) type Settled = (Wish, Entry, Vec<Box<str>>);
+pub(super) type Settled<T> = (T, Vec<Box<str>>);
 
-impl Confirming {
+impl<T> Default for Confirming<T> {
+    fn default() -> Self {
+        Self { waiting: Vec::new() }
+    }
+}
+
+impl<T> Confirming<T> {
     /// Returns the number of changes that wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Lets a change wait for nodes.
-    pub(super) fn add(&mut self, wish: Wish, entry: Entry, revision: u64, nodes: Vec<NodeName>) {
+    pub(super) fn add(&mut self, change: T, revision: u64, nodes: Vec<NodeName>) {
         let now = Instant::now();
         let [ask_at, until] = [ADMIN_ASK_MS, ADMIN_CONFIRM_MS].map(Duration::from_millis);
         self.waiting.push(Waiting {
-            wish,
-            entry,
+            change,
             revision,
             missing: nodes,
             ask_at: now + ask_at,
@@ -113,21 +114,21 @@ impl Confirming {
     }
 
     /// Takes the changes that are confirmed by all nodes, or whose time is over.
-    pub(super) fn settled(&mut self) -> Vec<Settled> {
+    pub(super) fn settled(&mut self) -> Vec<Settled<T>> {
         let now = Instant::now();
-        let is_over = |one: &mut Waiting| one.missing.is_empty() || one.until <= now;
+        let is_over = |one: &mut Waiting<T>| one.missing.is_empty() || one.until <= now;
         self.waiting.extract_if(.., is_over).map(settle).collect()
     }
 
     /// Takes all changes.
-    pub(super) fn take_all(&mut self) -> Vec<Settled> {
+    pub(super) fn take_all(&mut self) -> Vec<Settled<T>> {
         self.waiting.drain(..).map(settle).collect()
     }
 }
 
-fn settle(one: Waiting) -> Settled {
+fn settle<T>(one: Waiting<T>) -> Settled<T> {
     let unconfirmed = one.missing.iter().map(|node| node.as_str().into()).collect();
-    (one.wish, one.entry, unconfirmed)
+    (one.change, unconfirmed)
 }
 
 #[cfg(test)]

@@ -178,7 +178,12 @@ fn read(entry: &kv::Entry) -> Option<(Key, Option<Entry>)> {
 
 /// Returns what tells this life of the bucket from others, and its last revision.
 pub(super) async fn end(control: &Control) -> Result<(String, u64), Lost> {
-    let name = format!("KV_{}", control.settings().prefix.administration());
+    end_of(control, &control.settings().prefix.administration()).await
+}
+
+/// Returns what tells this life of a bucket from others, and its last revision.
+pub(super) async fn end_of(control: &Control, bucket: &str) -> Result<(String, u64), Lost> {
+    let name = format!("KV_{bucket}");
     let info: Option<stream::Info> = control.info(&name).await?;
     let info = info.ok_or_else(another)?;
     Ok((info.created.unix_timestamp_nanos().to_string(), info.state.last_sequence))

@@ -9,7 +9,7 @@ use crate::cluster::documents::Places;
 use crate::cluster::limits::{CLAIMS_MAX, LIMBO_MS};
 use crate::cluster::name::Stream;
 use crate::config::Storage;
-use crate::limits::{CLUSTER_DOCUMENT_MESSAGES_MAX, RETENTION_MARGIN_MS};
+use crate::limits::{CLUSTER_DOCUMENT_MESSAGES_MAX, CLUSTER_INVOCATIONS_MAX, RETENTION_MARGIN_MS};
 
 /// How long a repeated message is recognized. It is also the shortest age that NATS accepts then.
 const DUPLICATES: Duration = Duration::from_millis(LIMBO_MS);
@@ -84,6 +84,29 @@ pub(super) fn documents(settings: &Settings) -> stream::Config {
         discard: DiscardPolicy::New,
         duplicate_window: DUPLICATES,
         allow_direct: true,
+        allow_rollup: true,
+        ..stream::Config::default()
+    }
+}
+
+/// Returns the configuration of the stream of invocations, each of which it forgets by itself. It
+/// is a bucket of keys and values to the tools of NATS.
+pub(super) fn invocations(settings: &Settings) -> stream::Config {
+    let bucket = settings.prefix.invocations();
+    stream::Config {
+        name: format!("KV_{bucket}"),
+        description: Some("invocations that the nodes of a cluster of Fanfare know".to_owned()),
+        subjects: vec![format!("$KV.{bucket}.>")],
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        max_messages: CLUSTER_INVOCATIONS_MAX,
+        max_messages_per_subject: 1,
+        max_bytes: -1,
+        discard: DiscardPolicy::New,
+        duplicate_window: DUPLICATES,
+        allow_message_ttl: true,
+        // A server that is behind would say that an invocation is not registered.
+        allow_direct: false,
         allow_rollup: true,
         ..stream::Config::default()
     }

@@ -1,16 +1,23 @@
 //! The body and the replies of `PUT` and `DELETE /admin/v1/invocations/{id}`. A platform registers
 //! an invocation before it calls an app, and may revoke it.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::codec::http::Request;
 use crate::interface::forge::access::ContextClaims;
+use crate::interface::forge::invocations::Invocations;
 use crate::interface::forge::limits::{
     INVOCATION_BYTES_MAX, INVOCATION_ID_BYTES_MAX, INVOCATION_TTL_S_MAX, INVOCATIONS_MAX,
 };
 use crate::interface::forge::nouns::Context;
+use crate::interface::http::HttpContext;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};
+use crate::mailbox::{Changed, StoreRefusal, Wish};
+use crate::message::{Invocation, Millis, Now};
 
 /// The fields of the body. All but the first two describe the context.
 const FIELDS: [&str; 10] = [
@@ -64,6 +71,99 @@ impl Registration {
 
 fn read_ttl(value: &RawValue) -> Read<u32> {
     fields::integer("ttlSeconds", value, 1..=INVOCATION_TTL_S_MAX)
+}
+
+/// Registers an invocation, or replaces the one of the same id. In a cluster all nodes know it when
+/// this is answered, or the answer names those that have not confirmed it.
+pub(super) async fn register(
+    http: &HttpContext<'_>,
+    request: &Request,
+    id: Option<&str>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    http.check_admin(request)?;
+    let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
+    let Registration { context, ttl_s } = Registration::parse(body, http.now.wall_seconds())?;
+    let (invocations, now) = (&http.shared.events.invocations, http.now.monotonic());
+    let lives = Millis::from(ttl_s) * 1_000;
+    let reply = Reply::invocation_registered(id, &context);
+    if !is_clustered(http) {
+        let put = invocations.put(id, Arc::new(context), now + lives, now);
+        return put.map(|()| reply).map_err(|_| full(http));
+    }
+    if !invocations.has_room(id, now) {
+        return Err(full(http));
+    }
+    let body = str::from_utf8(body).map_err(|error| ApiError::invalid_input(error.to_string()))?;
+    let expires = http.now.wall + lives;
+    let unconfirmed = tell(http, id, expires, Some(body.into())).await?;
+    Ok(reply.unconfirmed_by(&unconfirmed))
+}
+
+/// Revokes an invocation. In a cluster no node knows it when this is answered, or the answer names
+/// those that have not confirmed that.
+pub(super) async fn revoke(
+    http: &HttpContext<'_>,
+    request: &Request,
+    id: Option<&str>,
+) -> Result<Reply, ApiError> {
+    http.check_admin(request)?;
+    let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
+    let (invocations, now) = (&http.shared.events.invocations, http.now.monotonic());
+    if is_clustered(http) {
+        let known = invocations.get(id, now);
+        let expires = known.map_or(0, |context| (context.expires_at + 1) * 1_000);
+        let unconfirmed = tell(http, id, expires, None).await?;
+        return Ok(Reply::invocation_revoked().unconfirmed_by(&unconfirmed));
+    }
+    match invocations.remove(id, now) {
+        true => Ok(Reply::invocation_revoked()),
+        false => Err(ApiError::invocation_not_found()),
+    }
+}
+
+fn is_clustered(http: &HttpContext<'_>) -> bool {
+    http.shared.broker.mailboxes.stream.is_some()
+}
+
+fn full(http: &HttpContext<'_>) -> ApiError {
+    http.counters.refused_overloaded.add(1);
+    ApiError::invocations_full()
+}
+
+/// Lets all nodes know what was registered or revoked. Returns those that have not confirmed it.
+async fn tell(
+    http: &HttpContext<'_>,
+    id: &str,
+    expires: Millis,
+    description: Option<Box<str>>,
+) -> Result<Vec<Box<str>>, ApiError> {
+    let invocation = Box::new(Invocation { id: id.into(), expires, description });
+    let told = http.wish(|ticket| Wish::Invoke(ticket, invocation)).await?;
+    told.map(|Changed { unconfirmed, .. }| unconfirmed).map_err(|refusal| match refusal {
+        StoreRefusal::NotFound => ApiError::invocation_not_found(),
+        refusal => refusal.into(),
+    })
+}
+
+/// Takes what was registered or revoked on a node of the cluster, this one or another.
+///
+/// # Errors
+/// What is wrong with the description, which a node of another release may have admitted.
+pub fn follow(
+    invocations: &Invocations,
+    invocation: &Invocation,
+    now: Now,
+) -> Result<(), &'static str> {
+    let Invocation { id, expires, description } = invocation;
+    let Some(description) = description.as_ref().filter(|_| *expires > now.wall) else {
+        invocations.remove(id, now.monotonic());
+        return Ok(());
+    };
+    let context = ContextClaims::parse(description.as_bytes())?.into_context(expires / 1_000)?;
+    let until = now.until_wall(*expires);
+    invocations.put_admitted(id, Arc::new(context), until, now.monotonic());
+    Ok(())
 }
 
 impl Reply {

@@ -30,10 +30,11 @@ use crate::interface::rest::{ApiError, Challenge, Reply};
 use crate::interface::websocket::upgrade;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::mailbox::Publisher;
-use crate::message::{Channel, Millis, Ordered};
+use crate::message::{Channel, Ordered};
 use caller::prove;
 pub use error::{Call, ForgeError, ProxyError};
-pub use invocations::Registration;
+pub use invocations::{Registration, follow};
+use invocations::{register, revoke};
 pub use publish::Publish;
 pub use route::{Route, is_ours, route};
 pub use token::NewToken;
@@ -138,9 +139,10 @@ pub(in crate::interface) async fn run(
         Route::PublishGlobal => publish(http, request, body, true).await,
         Route::Token => sign(http, request, body),
         Route::Register(id) => {
-            register(http, request, id.as_deref(), body).unwrap_or_else(Reply::from)
+            let registered = register(http, request, id.as_deref(), body).await;
+            registered.unwrap_or_else(Reply::from)
         }
-        Route::Revoke(id) => revoke(http, request, id.as_deref()).unwrap_or_else(Reply::from),
+        Route::Revoke(id) => revoke(http, request, id.as_deref()).await.unwrap_or_else(Reply::from),
         Route::Module(module) => return module.response(request.header("if-none-match")),
         Route::Socket => unreachable!("the entrance upgrades it"),
     };
@@ -271,32 +273,4 @@ fn try_sign(
         return Err(rate_limited(http));
     }
     Ok(Reply::forge_token(&signed))
-}
-
-/// Registers an invocation, or replaces the one of the same id.
-fn register(
-    http: &HttpContext<'_>,
-    request: &Request,
-    id: Option<&str>,
-    body: &Received,
-) -> Result<Reply, ApiError> {
-    http.check_admin(request)?;
-    let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
-    let Registration { context, ttl_s } = Registration::parse(body, http.now.wall_seconds())?;
-    let (context, now) = (Arc::new(context), http.now.monotonic());
-    let until = now + Millis::from(ttl_s) * 1_000;
-    http.shared.events.invocations.put(id, context.clone(), until, now).map_err(|_| {
-        http.counters.refused_overloaded.add(1);
-        ApiError::invocations_full()
-    })?;
-    Ok(Reply::invocation_registered(id, &context))
-}
-
-fn revoke(http: &HttpContext<'_>, request: &Request, id: Option<&str>) -> Result<Reply, ApiError> {
-    http.check_admin(request)?;
-    let id = id.ok_or_else(ApiError::invalid_invocation_id)?;
-    match http.shared.events.invocations.remove(id, http.now.monotonic()) {
-        true => Ok(Reply::invocation_revoked()),
-        false => Err(ApiError::invocation_not_found()),
-    }
 }
