@@ -1,5 +1,7 @@
-//! What the stream has of a channel from before the node heard it. A subscriber that asks for earlier
-//! publications waits until they are read, and then receives them like those that the node kept.
+//! What the stream has of a channel from before the node heard it.
+//!
+//! A subscriber that asks for earlier publications waits until they are read, and then receives
+//! them like those that the node kept.
 
 use std::sync::Arc;
 
