@@ -34,7 +34,9 @@ impl Entry {
     }
 
     fn lacks_in_window(&self, join: &Join<'_>) -> bool {
-        let window = Millis::from(join.replay.seconds) * 1_000;
+        // Without a replay the subscriber needs the last publication, as its position.
+        let seconds = join.options.retain.seconds().max(join.replay.seconds);
+        let window = Millis::from(seconds) * 1_000;
         let attachment = self.attachment.as_deref();
         let heard = attachment.filter(|one| one.phase == Phase::Attached);
         let is_whole = heard.is_some_and(|one| one.whole_since + window <= join.clock);
