@@ -90,7 +90,11 @@ impl Kept {
         self.clear(budgets);
         let ids: HashSet<_> = known.iter().map(|one| one.id).collect();
         let earlier = earlier.iter().filter(|one| !ids.contains(&one.id));
-        earlier.chain(&known).fold(false, |expires, one| self.publish(one, budgets) || expires)
+        let mut expires = false;
+        for one in earlier.chain(&known) {
+            expires |= self.publish(one, budgets);
+        }
+        expires
     }
 
     /// Returns the publications of the window that a new subscriber asks for. Until `missing_until`
