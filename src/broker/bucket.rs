@@ -23,16 +23,9 @@ pub struct Bucket {
 impl Bucket {
     /// Takes a token at a rate of `rate` tokens a second. Returns false if no token is left.
     pub fn take(&mut self, rate: u32, now: Millis) -> bool {
-        let capacity = u64::from(rate.max(1)) * ONE;
-        let refilled = now.saturating_sub(self.at).saturating_mul(u64::from(rate));
-        // Threads read the clock one after another; time must not run back here.
-        self.at = self.at.max(now);
-        self.spent = self.spent.min(capacity).saturating_sub(refilled);
-        let is_granted = self.spent + ONE <= capacity;
-        if is_granted {
-            self.spent += ONE;
-        }
-        is_granted
+        let capacity = capacity(rate);
+        self.refill(rate, capacity, now);
+        self.grant(capacity, 0)
     }
 
     /// Takes a token of a bucket that this many nodes share, of which this node has taken `untold`
@@ -40,30 +33,36 @@ impl Bucket {
     /// is granted even if it may be granted on each node, or nodes would wait for one another at a
     /// low rate: at most one token for each of them is owed then, and is not granted later.
     pub fn take_shared(&mut self, (rate, nodes): (u32, u32), untold: u32, now: Millis) -> bool {
-        let capacity = self.refill_owing(rate, now);
+        let capacity = capacity(rate);
+        self.refill(rate, most(capacity), now);
         let others = u64::from(nodes.saturating_sub(1));
         let unheard = if untold == 0 { 0 } else { (u64::from(untold) + 1) * others * ONE };
-        let is_granted = self.spent + ONE + unheard <= capacity;
-        if is_granted {
-            self.spent += ONE;
-        }
-        is_granted
+        self.grant(capacity, unheard)
     }
 
     /// Takes tokens that another node has granted. What is missing for them is owed, up to the
     /// tokens of one second, or 8 if these are fewer.
     pub fn spend(&mut self, rate: u32, count: u32, now: Millis) {
-        let capacity = self.refill_owing(rate, now);
-        self.spent = (self.spent + u64::from(count) * ONE).min(most(capacity));
+        let most = most(capacity(rate));
+        self.refill(rate, most, now);
+        self.spent = (self.spent + u64::from(count) * ONE).min(most);
     }
 
-    /// Refills the bucket and keeps what is owed. Returns the capacity.
-    fn refill_owing(&mut self, rate: u32, now: Millis) -> u64 {
-        let capacity = u64::from(rate.max(1)) * ONE;
+    /// Adds the tokens of the time since the last call. At most `most` thousandths were missing.
+    fn refill(&mut self, rate: u32, most: u64, now: Millis) {
         let refilled = now.saturating_sub(self.at).saturating_mul(u64::from(rate));
+        // Threads read the clock one after another; time must not run back here.
         self.at = self.at.max(now);
-        self.spent = self.spent.min(most(capacity)).saturating_sub(refilled);
-        capacity
+        self.spent = self.spent.min(most).saturating_sub(refilled);
+    }
+
+    /// Takes a token if one is left besides this many thousandths.
+    fn grant(&mut self, capacity: u64, besides: u64) -> bool {
+        let is_granted = self.spent + ONE + besides <= capacity;
+        if is_granted {
+            self.spent += ONE;
+        }
+        is_granted
     }
 
     /// Returns whether the bucket was never asked for a token.
@@ -75,6 +74,11 @@ impl Bucket {
     pub fn is_full(&self, now: Millis) -> bool {
         now.saturating_sub(self.at) >= FULL_AFTER_MS
     }
+}
+
+/// Returns the tokens of one second, in thousandths.
+fn capacity(rate: u32) -> u64 {
+    u64::from(rate.max(1)) * ONE
 }
 
 /// Returns how many tokens may be missing in a bucket that nodes share, in thousandths.
