@@ -4,7 +4,7 @@
 //! A stream's client holds its position itself, as the id of a publication. So the log knows
 //! nothing of streams that have ended: it lives on for a while after the last of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::budget::Budget;
@@ -88,8 +88,9 @@ impl ChannelLog {
         let known = std::mem::take(&mut self.kept);
         known.iter().for_each(|(_, one)| logs.budget.give(weight(one)));
         self.bytes = CHANNEL_LOG_OVERHEAD_BYTES;
-        let is_new = |one: &&Arc<Publication>| known.iter().all(|(id, _)| *id != one.id);
-        earlier.iter().filter(is_new).for_each(|one| self.push(one, logs));
+        let ids: HashSet<_> = known.iter().map(|(id, _)| *id).collect();
+        let new = earlier.iter().filter(|one| !ids.contains(&one.id));
+        new.for_each(|one| self.push(one, logs));
         known.iter().for_each(|(_, one)| self.push(one, logs));
     }
 

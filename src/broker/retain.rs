@@ -80,13 +80,13 @@ impl Kept {
     /// these without a hole; those that the window has already are left out. Returns true if some
     /// will expire.
     pub fn fill(&mut self, earlier: &[Arc<Publication>], budgets: &Budgets) -> bool {
+        if earlier.is_empty() {
+            return false;
+        }
         let known = match self {
             Self::Window(window) => window.all(),
             Self::Nothing | Self::Absent | Self::Value(_) => Vec::new(),
         };
-        if earlier.is_empty() {
-            return false;
-        }
         self.clear(budgets);
         let ids: HashSet<_> = known.iter().map(|one| one.id).collect();
         let earlier = earlier.iter().filter(|one| !ids.contains(&one.id));
