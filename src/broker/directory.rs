@@ -317,6 +317,8 @@ fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+mod earlier_tests;
+#[cfg(test)]
 mod held_tests;
 #[cfg(test)]
 mod listener_tests;

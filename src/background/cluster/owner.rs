@@ -102,8 +102,12 @@ pub(super) struct Owner<'l, L> {
     bounds: Recent<ChannelHash, Seq>,
     again: Again,
     catching: Catching,
-    /// Channels whose earlier publications are being read, each with the epoch in which that began.
-    reading: HashMap<Channel, u64>,
+    /// Channels whose earlier publications are being read, each with the number of the read
+    /// and the epoch in which it began. Requests wait for each, so that there are no more than
+    /// requests may wait.
+    reading: HashMap<Channel, (u64, u64)>,
+    /// How many such reads have begun.
+    reads: u64,
     presence: Presence,
     /// When the other nodes were told what this one has taken from buckets that all share; `None`
     /// if nothing of that is on its way.
@@ -160,6 +164,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             again: Again::default(),
             catching: Catching::default(),
             reading: HashMap::new(),
+            reads: 0,
             presence: Presence::default(),
             takings_at: None,
             look_at: 0,

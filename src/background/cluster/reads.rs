@@ -43,8 +43,9 @@ pub(super) enum Ask {
     Channel(ChannelHash, Missing),
     /// What a worker missed of a channel.
     Behind(Channel, Behind),
-    /// All that the stream has of a channel, and whether it was read just now.
-    Earlier(Channel, bool),
+    /// All that the stream has of a channel, with the number of the read, and whether the channel
+    /// was read just now.
+    Earlier(Channel, u64, bool),
     /// The leader of the stream of publications.
     Leader,
 }
@@ -56,8 +57,9 @@ pub(super) enum Found {
     Event(Event),
     /// What a worker missed of a channel.
     Missed(Missed),
-    /// All that the stream has of a channel; `None` if it could not be read.
-    Earlier(Channel, Option<Earlier>),
+    /// All that the stream has of a channel, with the number of the read; `None` if it could not be
+    /// read.
+    Earlier(Channel, u64, Option<Earlier>),
     /// The worker's publications could not be read yet.
     Unread(Channel, WorkerId),
     /// The name of the server that leads the stream of publications; `None` without a leader.
@@ -120,7 +122,7 @@ impl Source {
     async fn give_up(&self, ask: Ask, found: &mpsc::Sender<Found>) {
         let unread = match ask {
             Ask::Behind(channel, behind) => Found::Unread(channel, behind.worker),
-            Ask::Earlier(channel, _) => Found::Earlier(channel, None),
+            Ask::Earlier(channel, read, _) => Found::Earlier(channel, read, None),
             _ => return,
         };
         let _ = found.send(unread).await;
@@ -133,12 +135,12 @@ impl Source {
             Ask::Latest(channels) => self.latest(channels, end).await,
             Ask::Channel(channel, missing) => self.channel(*channel, *missing, end).await,
             Ask::Behind(channel, behind) => self.behind(channel, *behind, end).await,
-            Ask::Earlier(channel, is_again) => {
+            Ask::Earlier(channel, read, is_again) => {
                 if *is_again {
                     pause(end).await?;
                 }
                 let earlier = earlier::read(self, channel, end).await?;
-                Some(Found::Earlier(channel.clone(), Some(earlier)))
+                Some(Found::Earlier(channel.clone(), *read, Some(earlier)))
             }
             Ask::Leader => self.leader(end).await,
         }
@@ -263,12 +265,17 @@ impl Source {
 
     /// Returns the sequence of the oldest message of the stream of publications.
     async fn oldest(&self, end: Instant) -> Option<Seq> {
+        sequence(&self.first(end).await?)
+    }
+
+    /// Returns the oldest message of the stream of publications.
+    async fn first(&self, end: Instant) -> Option<protocol::Message> {
         let ask = json!({ "seq": 1, "next_by_subj": self.subjects.inputs(), "batch": 1 });
         loop {
             let batch = self.get(Stream::Order, &ask, end).await;
-            let first = batch.as_ref().and_then(|batch| batch.0.first());
-            if let Some(seq) = first.and_then(sequence) {
-                return Some(seq);
+            let first = batch.and_then(|batch| batch.0.into_iter().next());
+            if let Some(first) = first.filter(|first| sequence(first).is_some()) {
+                return Some(first);
             }
             pause(end).await?;
         }

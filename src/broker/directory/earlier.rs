@@ -29,8 +29,9 @@ impl Entry {
     /// other nodes: that of the last publication.
     pub(super) fn lacks_earlier(&self, join: &Join<'_>, logs: &ChannelLogs) -> bool {
         let is_stream = join.subscriber.transport == Transport::EventStream && logs.keep > 0;
-        join.channel.space() != Space::Resources
-            && (self.lacks_in_window(join) || is_stream && self.lacks_in_log(join))
+        // A session that is resumed has its missed publications from elsewhere, and may not wait.
+        let may_lack = !join.comes_back && join.channel.space() != Space::Resources;
+        may_lack && (self.lacks_in_window(join) || is_stream && self.lacks_in_log(join))
     }
 
     fn lacks_in_window(&self, join: &Join<'_>) -> bool {
@@ -84,7 +85,8 @@ impl Directory {
         let Some(entry) = shard.get_mut(channel) else { return };
         let offset = entry.offset;
         let Some(attachment) = entry.attachment.as_deref_mut() else { return };
-        if attachment.earlier != Earlier::Wanted {
+        // What was read before the node heard the channel may lack what came until then.
+        if (attachment.phase, attachment.earlier) != (Phase::Attached, Earlier::Wanted) {
             return;
         }
         attachment.earlier = Earlier::Unread;

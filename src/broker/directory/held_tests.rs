@@ -11,13 +11,13 @@ use crate::message::{
     ReplayWish, Transport, WorkerId,
 };
 
-const CHANNEL: &str = "c";
+pub(super) const CHANNEL: &str = "c";
 
 /// A node of a cluster with one worker.
-struct Node {
-    directory: Directory,
+pub(super) struct Node {
+    pub(super) directory: Directory,
     interests: Arc<Interests>,
-    mailboxes: WorkerMailboxes,
+    pub(super) mailboxes: WorkerMailboxes,
     inbox: Inbox<Mail>,
 }
 
@@ -31,7 +31,7 @@ enum Seen {
     Gap,
 }
 
-fn subscriber(number: u32) -> Subscriber {
+pub(super) fn subscriber(number: u32) -> Subscriber {
     Subscriber {
         connection: ConnId { worker: WorkerId(0), slot: number, generation: 0 },
         encoding: Encoding::Sdk,
@@ -46,7 +46,7 @@ fn publication() -> Arc<Publication> {
 }
 
 impl Node {
-    fn new(publications: usize, control: usize) -> Self {
+    pub(super) fn new(publications: usize, control: usize) -> Self {
         let capacity = Capacity { publications, control };
         let (mailboxes, mut inboxes) = WorkerMailboxes::new(1, capacity).unwrap();
         let interests = Arc::new(Interests::new().unwrap());
@@ -149,7 +149,7 @@ impl Node {
         self.take_mail().into_iter().map(seen).collect()
     }
 
-    fn take_mail(&self) -> Vec<Mail> {
+    pub(super) fn take_mail(&self) -> Vec<Mail> {
         std::iter::from_fn(|| self.inbox.take(Mail::slot)).collect()
     }
 

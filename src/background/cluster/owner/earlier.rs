@@ -11,17 +11,30 @@ impl<L: Landing> Owner<'_, L> {
         self.begin_earlier(channel, false);
     }
 
+    /// Begins to read it anew, because a read that is under way may lack something: it began before
+    /// the node heard the channel, or before a gap.
+    pub(super) fn read_earlier_anew(&mut self, channel: &Channel) {
+        self.reading.remove(channel);
+        self.read_earlier(channel);
+    }
+
     fn begin_earlier(&mut self, channel: &Channel, is_again: bool) {
         if !self.reading.contains_key(channel) && self.landing.lacks_earlier(channel) {
-            self.reading.insert(channel.clone(), self.cluster.epoch());
-            self.parts.reader.begin(Ask::Earlier(channel.clone(), is_again));
+            self.reads += 1;
+            self.reading.insert(channel.clone(), (self.reads, self.cluster.epoch()));
+            self.parts.reader.begin(Ask::Earlier(channel.clone(), self.reads, is_again));
         }
     }
 
-    /// Gives the node what was read, unless that is of an earlier epoch.
-    pub(super) fn earlier(&mut self, channel: &Channel, earlier: Option<Earlier>) {
-        let epoch = self.reading.remove(channel);
-        let earlier = earlier.filter(|_| epoch == Some(self.cluster.epoch()));
+    /// Gives the node what a read has found, unless another one has begun since. What was found in
+    /// an earlier epoch is of another stream.
+    pub(super) fn earlier(&mut self, channel: &Channel, read: u64, earlier: Option<Earlier>) {
+        let Some((_, epoch)) = self.reading.get(channel).copied().filter(|one| one.0 == read)
+        else {
+            return;
+        };
+        self.reading.remove(channel);
+        let earlier = earlier.filter(|_| epoch == self.cluster.epoch());
         self.again.earlier(self.landing, channel, earlier);
         // Requests may wait since then, or for what the node has yet to receive.
         self.begin_earlier(channel, true);

@@ -204,7 +204,7 @@ impl<L: Landing> Owner<'_, L> {
             Found::Missed(missed) => {
                 self.catching.missed(self.landing, missed, &self.parts.counters);
             }
-            Found::Earlier(channel, earlier) => self.earlier(&channel, earlier),
+            Found::Earlier(channel, read, earlier) => self.earlier(&channel, read, earlier),
             Found::Unread(channel, worker) => self.catching.unread(channel, worker),
             Found::Leader(leader) => {
                 let is_other = self.leader.is_some() && leader.is_some() && leader != self.leader;

@@ -137,7 +137,7 @@ impl<L: Landing> Owner<'_, L> {
     pub(super) fn attached(&mut self, channel: &Channel, from: Seq) {
         self.bounds.note(ChannelHash::of(channel), from);
         self.again.requests(self.landing, channel, Requests::CarryOut(from));
-        self.read_earlier(channel);
+        self.read_earlier_anew(channel);
     }
 
     pub(super) fn failed(&mut self, channel: &Channel) {
@@ -153,6 +153,7 @@ impl<L: Landing> Owner<'_, L> {
     pub(super) fn gap(&mut self, channel: &Channel) {
         self.parts.counters.cluster_gaps.add(1);
         self.again.gap(self.landing, channel);
+        self.read_earlier_anew(channel);
     }
 
     /// Keeps the later one of a stream's anchors.

@@ -8,7 +8,7 @@ use crate::cluster::landing::Earlier;
 use crate::cluster::name::{ChannelHash, Seq, Stream};
 use crate::cluster::wire::Body;
 use crate::limits::{CLUSTER_EARLIER_MESSAGES_MAX, CLUSTER_READ_BYTES_MAX};
-use crate::message::{Channel, Millis};
+use crate::message::Channel;
 
 /// Reads a channel up to its latest message, which the leader of the stream knows: the copy that
 /// answers the read may be behind. Returns `None` if the channel has too much, or without an answer
@@ -21,7 +21,8 @@ pub(super) async fn read(source: &Source, channel: &Channel, end: Instant) -> Op
             None => pause(end).await?,
         }
     };
-    let since = begin(source, end).await?;
+    let (_, oldest) = source.stored(&source.first(end).await?)?;
+    let since = oldest.stamp.at;
     let (mut publications, mut count, mut bytes, mut last) = (Vec::new(), 0, 0, 0);
     while last < latest {
         let batch = source.next(hash, last, end).await;
@@ -58,18 +59,5 @@ async fn latest(source: &Source, hash: ChannelHash, end: Instant) -> Option<Seq>
         (Some(seq), _) => Some(seq),
         (None, Some(404)) => Some(0),
         (None, _) => None,
-    }
-}
-
-/// Returns when the oldest message of the stream was stored, in milliseconds since the epoch.
-async fn begin(source: &Source, end: Instant) -> Option<Millis> {
-    let ask = json!({ "seq": 1, "next_by_subj": source.subjects.inputs(), "batch": 1 });
-    loop {
-        let batch = source.get(Stream::Order, &ask, end).await;
-        let first = batch.as_ref().and_then(|batch| batch.0.first());
-        if let Some((_, message)) = first.and_then(|message| source.stored(message)) {
-            return Some(message.stamp.at);
-        }
-        pause(end).await?;
     }
 }
