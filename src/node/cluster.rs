@@ -145,7 +145,7 @@ impl Node {
     /// cluster.
     pub(super) fn sharing(&self, part: Option<Part>) -> (Sharing, Option<(Part, Administering)>) {
         let Some(part) = part else { return (Sharing::alone(), None) };
-        let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
+        let mailboxes = &self.shared.interfaces.broker.mailboxes;
         let (sharing, administration) = Sharing::with(mailboxes);
         (sharing, Some((part, administration)))
     }

@@ -1,6 +1,7 @@
 //! The way between the writer and the thread of the cluster: changes that administrators wish for
 //! go there, and come back as changes that all nodes take.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
@@ -51,14 +52,19 @@ pub struct Sharing {
     calls: Receiver<Call>,
 }
 
-/// The end of the thread of the cluster.
+/// The end of the thread of the cluster for changes of administrators.
 #[derive(Debug)]
 pub struct Administration {
-    /// Changes that administrators wish for.
-    pub wishes: mpsc::Receiver<Wish>,
+    /// The changes.
+    pub(in crate::background) waiting: Waiting,
     calls: Sender<Call>,
-    /// Where administrators are answered.
-    pub mailboxes: Arc<Mailboxes>,
+}
+
+/// Wishes that wait for a task of the thread of the cluster.
+#[derive(Debug)]
+pub struct Waiting {
+    wishes: mpsc::Receiver<Wish>,
+    mailboxes: Arc<Mailboxes>,
 }
 
 /// The way of wishes to the thread of the cluster.
@@ -68,22 +74,13 @@ struct Wishes {
     invocations: mpsc::Sender<Wish>,
 }
 
-/// The end of the thread of the cluster for invocations.
-#[derive(Debug)]
-pub struct Invoking {
-    /// What was registered or revoked on this node.
-    pub wishes: mpsc::Receiver<Wish>,
-    /// Where platforms are answered.
-    pub mailboxes: Arc<Mailboxes>,
-}
-
 /// Those ends. The task that follows the cluster's bucket of each holds its lock.
 #[derive(Clone, Debug)]
 pub struct Administering {
     /// What administrators set.
     pub changes: Arc<Mutex<Administration>>,
-    /// What platforms register.
-    pub invocations: Arc<Mutex<Invoking>>,
+    /// What platforms register or revoke.
+    pub invocations: Arc<Mutex<Waiting>>,
 }
 
 impl Sharing {
@@ -93,17 +90,17 @@ impl Sharing {
     }
 
     /// Returns both ends of the way.
-    pub fn with(mailboxes: Arc<Mailboxes>) -> (Self, Administering) {
-        let (wish, wishes) = mpsc::channel(ADMIN_WISHES_MAX);
+    pub fn with(mailboxes: &Arc<Mailboxes>) -> (Self, Administering) {
+        let (changes, changed) = mpsc::channel(ADMIN_WISHES_MAX);
+        let (invocations, invoked) = mpsc::channel(INVOCATION_WISHES_MAX);
         let (call, calls) = bounded(ADMIN_CALLS_MAX);
-        let (invoke, invoked) = mpsc::channel(INVOCATION_WISHES_MAX);
-        let invoking = Invoking { wishes: invoked, mailboxes: mailboxes.clone() };
-        let administration = Administration { wishes, calls: call, mailboxes };
-        let wishes = Wishes { changes: wish, invocations: invoke };
+        let waiting = |wishes| Waiting { wishes, mailboxes: mailboxes.clone() };
+        let administration = Administration { waiting: waiting(changed), calls: call };
         let administering = Administering {
             changes: Arc::new(Mutex::new(administration)),
-            invocations: Arc::new(Mutex::new(invoking)),
+            invocations: Arc::new(Mutex::new(waiting(invoked))),
         };
+        let wishes = Wishes { changes, invocations };
         (Self { wishes: Some(wishes), calls }, administering)
     }
 
@@ -129,6 +126,38 @@ impl Sharing {
             }
         }
         None
+    }
+}
+
+impl Waiting {
+    /// Waits for the next wish. `None` if the writer has ended.
+    pub(in crate::background) async fn next(&mut self) -> Option<Wish> {
+        self.wishes.recv().await
+    }
+
+    /// Returns where wishes are answered.
+    pub(in crate::background) fn mailboxes(&self) -> &Mailboxes {
+        &self.mailboxes
+    }
+
+    /// Refuses a wish.
+    pub(in crate::background) fn refuse(&self, wish: Wish, refusal: StoreRefusal) {
+        refuse(&self.mailboxes, wish, refusal);
+    }
+
+    /// Refuses the wishes that wait, because the cluster cannot be reached.
+    pub(in crate::background) fn refuse_all(&mut self) {
+        while let Ok(wish) = self.wishes.try_recv() {
+            self.refuse(wish, StoreRefusal::Unavailable);
+        }
+    }
+
+    /// Refuses all wishes, because the cluster cannot be reached, until this is given up.
+    pub(in crate::background) async fn refuse_on(&mut self) {
+        while let Some(wish) = self.next().await {
+            self.refuse(wish, StoreRefusal::Unavailable);
+        }
+        pending::<()>().await;
     }
 }
 

@@ -11,28 +11,28 @@ mod confirming;
 mod follower;
 pub(super) mod import;
 pub(super) mod invocations;
+mod rounds;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
-use futures_util::StreamExt as _;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{interval, sleep, sleep_until};
+use tokio::time::{interval, sleep_until};
 
 use super::control::Control;
-use crate::background::admin::sharing::{Administration, Call, Plan};
-use crate::background::admin::{Planned, answer, refuse};
+use crate::background::admin::sharing::{Administration, Call, Plan, Waiting};
+use crate::background::admin::{Planned, answer};
 use crate::cluster::admin::Entry;
 use crate::cluster::name::NodeName;
 use crate::limits::{
     ADMIN_ATTEMPTS_MAX, ADMIN_ENTRY_BYTES_MAX, ADMIN_WAITING_MAX, REGISTER_LOOK_MS,
-    REGISTER_RETRY_MS,
 };
 use crate::mailbox::{StoreRefusal, Wish};
-use confirming::{Confirming, Word};
+use confirming::{Confirming, Settled, Word, Words};
 use follower::{Follower, Lost, Next};
+use rounds::{Followed, Over, Rounds};
 
 /// The other nodes that are heard.
 pub(super) type Peers = watch::Receiver<Vec<NodeName>>;
@@ -52,44 +52,35 @@ pub(super) async fn run(
     administration: &mut Administration,
     post: &Post,
     followed: oneshot::Sender<()>,
-    mut over: oneshot::Receiver<()>,
+    over: Over,
 ) {
-    let mut followed = Some(followed);
-    let mut trouble = String::new();
-    loop {
-        let round = Round::begin(administration, post);
-        let ended = tokio::select! {
-            round = round => round,
-            _ = &mut over => return,
+    let what = "what administrators set for all nodes";
+    rounds::run(&mut Shared { administration, post }, what, followed, over).await;
+}
+
+/// The bucket of it.
+struct Shared<'a> {
+    administration: &'a mut Administration,
+    post: &'a Post,
+}
+
+impl Rounds for Shared<'_> {
+    async fn round(&mut self, followed: &mut Followed, over: &mut Over) -> Option<Lost> {
+        let round = tokio::select! {
+            round = Round::begin(self.administration, self.post) => round,
+            _ = &mut *over => return None,
         };
-        let lost = match ended {
+        match round {
             Ok(round) => {
-                if let Some(followed) = followed.take() {
-                    let _ = followed.send(());
-                }
-                match round.serve(&mut over).await {
-                    Some(lost) => lost,
-                    None => return,
-                }
+                followed.tell();
+                round.serve(over).await
             }
-            Err(lost) => lost,
-        };
-        let text = lost.to_string();
-        if text != trouble {
-            tracing::warn!("what administrators set for all nodes cannot be followed: {text}");
-            trouble = text;
+            Err(lost) => Some(lost),
         }
-        let pause = sleep(Duration::from_millis(REGISTER_RETRY_MS));
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => break,
-                _ = &mut over => return,
-                Some(wish) = administration.wishes.recv() => {
-                    refuse(&administration.mailboxes, wish, StoreRefusal::Unavailable);
-                }
-            }
-        }
+    }
+
+    fn waiting(&mut self) -> &mut Waiting {
+        &mut self.administration.waiting
     }
 }
 
@@ -99,19 +90,16 @@ struct Round<'a> {
     post: &'a Post,
     follower: Follower,
     confirming: Confirming<(Wish, Entry)>,
-    words: async_nats::Subscriber,
+    words: Words,
 }
 
 impl<'a> Round<'a> {
     async fn begin(administration: &'a mut Administration, post: &'a Post) -> Result<Self, Lost> {
-        let subject = post.control.settings().prefix.followed();
-        let words = post.control.client().subscribe(subject).await;
-        let words = words.map_err(|error| Lost::Bucket(error.to_string()))?;
+        let words = Words::begin(post, post.control.settings().prefix.followed()).await?;
         let follower = Follower::begin(administration, post).await?;
-        let round =
-            Self { administration, post, follower, confirming: Confirming::default(), words };
-        tell(round.post, &round.follower).await;
-        Ok(round)
+        words.tell(follower.revision()).await;
+        let confirming = Confirming::default();
+        Ok(Self { administration, post, follower, confirming, words })
     }
 
     /// Returns why the bucket cannot be followed any more; `None` if the node ends.
@@ -126,12 +114,18 @@ impl<'a> Round<'a> {
                     return None;
                 }
                 word = self.words.next() => match word {
-                    Some(message) => self.heard(&message.payload).await,
-                    None => Err(Lost::Bucket("the connection has ended".to_owned())),
+                    Ok(word) => {
+                        self.heard(word).await;
+                        Ok(())
+                    }
+                    Err(lost) => Err(lost),
                 },
                 next = self.follower.next() => self.follow(next).await,
-                () = sleep_until(due.into()) => self.overdue().await,
-                wish = self.administration.wishes.recv(),
+                () = sleep_until(due.into()) => {
+                    self.overdue().await;
+                    Ok(())
+                }
+                wish = self.administration.waiting.next(),
                     if self.confirming.len() < ADMIN_WAITING_MAX => match wish {
                     Some(wish) => self.carry_out(wish).await,
                     None => return None,
@@ -147,8 +141,13 @@ impl<'a> Round<'a> {
 
     /// Answers those whose changes are made, because no node will confirm any more.
     fn give_up(&mut self) {
-        for ((wish, entry), unconfirmed) in self.confirming.take_all() {
-            answer(&self.administration.mailboxes, wish, Ok(entry), unconfirmed);
+        let all = self.confirming.take_all();
+        self.answer(all);
+    }
+
+    fn answer(&self, settled: Vec<Settled<(Wish, Entry)>>) {
+        for ((wish, entry), unconfirmed) in settled {
+            answer(self.administration.waiting.mailboxes(), wish, Ok(entry), unconfirmed);
         }
     }
 
@@ -167,9 +166,7 @@ impl<'a> Round<'a> {
             let Plan { revision, planned: Planned { entry, is_deletion } } = plan;
             match put(&self.post.control, &entry, is_deletion, revision).await {
                 Ok(revision) => {
-                    let mut nodes = vec![self.post.node.clone()];
-                    nodes.extend(self.post.peers.borrow().iter().cloned());
-                    self.confirming.add((wish, entry), revision, nodes);
+                    self.confirming.add((wish, entry), revision, self.post.nodes());
                     return Ok(());
                 }
                 Err(Unput::Behind) => {
@@ -182,7 +179,7 @@ impl<'a> Round<'a> {
     }
 
     fn refused(&self, wish: Wish, refusal: StoreRefusal) -> Result<(), Lost> {
-        refuse(&self.administration.mailboxes, wish, refusal);
+        self.administration.waiting.refuse(wish, refusal);
         Ok(())
     }
 
@@ -191,42 +188,47 @@ impl<'a> Round<'a> {
     async fn follow(&mut self, next: Next) -> Result<(), Lost> {
         self.follower.take(next, self.administration).await?;
         self.confirming.confirmed(&self.post.node, self.follower.revision());
-        tell(self.post, &self.follower).await;
+        self.words.tell(self.follower.revision()).await;
         self.settle();
         Ok(())
     }
 
-    async fn heard(&mut self, payload: &[u8]) -> Result<(), Lost> {
-        match Word::read(payload) {
-            Some(Word::Asked) => tell(self.post, &self.follower).await,
+    async fn heard(&mut self, word: Option<Word>) {
+        match word {
+            Some(Word::Asked) => self.words.tell(self.follower.revision()).await,
             Some(Word::Followed(node, revision)) => {
                 self.confirming.confirmed(&node, revision);
                 self.settle();
             }
             None => {}
         }
-        Ok(())
     }
 
     /// Asks nodes that have not confirmed, or goes on without them.
-    async fn overdue(&mut self) -> Result<(), Lost> {
+    async fn overdue(&mut self) {
         if self.confirming.must_ask() {
-            say(self.post, &Word::Asked).await;
+            self.words.ask().await;
         }
         self.settle();
-        Ok(())
     }
 
     fn settle(&mut self) {
-        for ((wish, entry), unconfirmed) in self.confirming.settled() {
-            answer(&self.administration.mailboxes, wish, Ok(entry), unconfirmed);
-        }
+        let settled = self.confirming.settled();
+        self.answer(settled);
+    }
+}
+
+impl Post {
+    /// Returns the nodes that are to confirm a change: this one, and those that are heard.
+    fn nodes(&self) -> Vec<NodeName> {
+        let own = std::iter::once(&self.node);
+        own.chain(self.peers.borrow().iter()).cloned().collect()
     }
 }
 
 /// Why a change was not put.
 pub(super) enum Unput {
-    /// The bucket is further than the store was when the change was planned.
+    /// The bucket is further than it was when the change was planned.
     Behind,
     /// It is refused, or not known.
     Refused(StoreRefusal),
@@ -253,6 +255,17 @@ pub(super) async fn put(
         let problem = format!("Longer than {ADMIN_ENTRY_BYTES_MAX} bytes");
         return Err(Unput::Refused(StoreRefusal::Invalid(problem)));
     }
+    publish(control, subject, headers, text, "a change of an administrator").await
+}
+
+/// Publishes an entry of a bucket, which is `what` for the log. Returns its revision.
+async fn publish(
+    control: &Control,
+    subject: String,
+    headers: HeaderMap,
+    text: String,
+    what: &str,
+) -> Result<u64, Unput> {
     let sent = control.context().publish_with_headers(subject, headers, text.into()).await;
     let stored = match sent {
         Ok(sent) => sent.await,
@@ -264,22 +277,8 @@ pub(super) async fn put(
             Unput::Refused(StoreRefusal::Unknown)
         }
         _ => {
-            tracing::warn!(%error, "NATS refuses a change of an administrator");
+            tracing::warn!(%error, "NATS refuses {what}");
             Unput::Refused(StoreRefusal::Unavailable)
         }
     })
-}
-
-/// Says how far this node has followed.
-fn tell(post: &Post, follower: &Follower) -> impl Future<Output = ()> + use<> {
-    say(post, &Word::Followed(post.node.clone(), follower.revision()))
-}
-
-/// Says something to all nodes. Who does not hear it asks later.
-fn say(post: &Post, word: &Word) -> impl Future<Output = ()> + use<> {
-    let subject = post.control.settings().prefix.followed();
-    let (client, text) = (post.control.client().clone(), word.encode());
-    async move {
-        let _ = client.publish(subject, text.into()).await;
-    }
 }

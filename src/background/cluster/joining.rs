@@ -16,12 +16,10 @@ use super::register::{self, Candidate, JoinError, Joined, NotJoined, Outcome};
 use super::seat::{Ask, News, Seat};
 use super::settings::Settings;
 use crate::background::Administering;
-use crate::background::admin::refuse;
 use crate::cluster::name::{Incarnation, NodeName, Stream};
 use crate::cluster::wire::Origin;
 use crate::config::Effective;
 use crate::limits::{REGISTER_LOOK_MS, REGISTER_REFUSED_MS, REGISTER_RETRY_MS};
-use crate::mailbox::StoreRefusal;
 use crate::message::Millis;
 
 /// A node that is to be part of a cluster.
@@ -131,11 +129,11 @@ impl Member {
         });
         let (over_too, is_over) = oneshot::channel();
         let (every, has_every) = oneshot::channel();
-        let (invoking, take) =
+        let (waiting, take) =
             (self.administration.invocations.clone(), self.take_invocation.clone());
         let invoked = tokio::spawn(async move {
-            let mut invoking = invoking.lock().await;
-            invocations::run(&mut invoking, &take, &post, every, is_over).await;
+            let mut waiting = waiting.lock().await;
+            invocations::run(&mut waiting, &take, &post, every, is_over).await;
         });
         let (order, claims) = joined.anchors;
         for (stream, anchor) in [(Stream::Order, order), (Stream::Claims, claims)] {
@@ -195,17 +193,13 @@ impl Member {
         }
     }
 
-    /// Refuses changes of administrators, because the node has no place in the cluster.
+    /// Refuses what administrators and platforms wish for, because the node has no place in the cluster.
     pub(super) fn refuse_wishes(&self) {
-        if let Ok(mut changes) = self.administration.changes.try_lock() {
-            while let Ok(wish) = changes.wishes.try_recv() {
-                refuse(&changes.mailboxes, wish, StoreRefusal::Unavailable);
-            }
+        if let Ok(mut administration) = self.administration.changes.try_lock() {
+            administration.waiting.refuse_all();
         }
-        if let Ok(mut invoking) = self.administration.invocations.try_lock() {
-            while let Ok(wish) = invoking.wishes.try_recv() {
-                refuse(&invoking.mailboxes, wish, StoreRefusal::Unavailable);
-            }
+        if let Ok(mut invocations) = self.administration.invocations.try_lock() {
+            invocations.refuse_all();
         }
     }
 

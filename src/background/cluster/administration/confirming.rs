@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use async_nats::{Client, Subscriber};
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
+use super::Post;
+use super::follower::Lost;
 use crate::cluster::name::NodeName;
 use crate::limits::{ADMIN_ASK_MS, ADMIN_CONFIRM_MS};
 
@@ -43,6 +47,50 @@ impl Word {
             (Some(node), Some(revision)) => Some(Self::Followed(NodeName::read(&node)?, revision)),
             (None, None) => Some(Self::Asked),
             _ => None,
+        }
+    }
+}
+
+/// The words of nodes on one bucket.
+pub(super) struct Words {
+    client: Client,
+    subject: String,
+    node: NodeName,
+    heard: Subscriber,
+}
+
+impl Words {
+    /// Begins to hear them on a subject.
+    pub(super) async fn begin(post: &Post, subject: String) -> Result<Self, Lost> {
+        let client = post.control.client().clone();
+        let heard = client.subscribe(subject.clone()).await;
+        let heard = heard.map_err(|error| Lost::Bucket(error.to_string()))?;
+        Ok(Self { client, subject, node: post.node.clone(), heard })
+    }
+
+    /// Waits for the next word; `None` if it cannot be read. Nothing is lost if this is given up
+    /// meanwhile.
+    pub(super) async fn next(&mut self) -> Result<Option<Word>, Lost> {
+        let message = self.heard.next().await;
+        let message = message.ok_or_else(|| Lost::Bucket("the connection has ended".to_owned()))?;
+        Ok(Word::read(&message.payload))
+    }
+
+    /// Says how far this node has followed. A node that does not hear it asks later.
+    pub(super) fn tell(&self, revision: u64) -> impl Future<Output = ()> + use<> {
+        self.say(&Word::Followed(self.node.clone(), revision))
+    }
+
+    /// Asks all nodes how far they have followed.
+    pub(super) fn ask(&self) -> impl Future<Output = ()> + use<> {
+        self.say(&Word::Asked)
+    }
+
+    fn say(&self, word: &Word) -> impl Future<Output = ()> + use<> {
+        let (client, subject) = (self.client.clone(), self.subject.clone());
+        let text = word.encode();
+        async move {
+            let _ = client.publish(subject, text.into()).await;
         }
     }
 }

@@ -8,22 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::kv::{self, Watch};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
-use tokio::time::{interval, sleep, sleep_until, timeout};
+use tokio::time::{interval, sleep_until, timeout};
 
-use super::Post;
-use super::confirming::{Confirming, Word};
+use super::confirming::{Confirming, Settled, Word, Words};
 use super::follower::{Lost, Next, end_of};
-use crate::background::admin::refuse;
-use crate::background::admin::sharing::Invoking;
+use super::rounds::{self, Followed, Over, Rounds};
+use super::{Post, Unput, publish};
+use crate::background::admin::sharing::Waiting;
 use crate::background::now;
 use crate::cluster::invocations::{decode, encode, key, seconds_left};
 use crate::limits::{
     ADMIN_ATTEMPTS_MAX, ADMIN_BATCH_MAX, INVOCATIONS_WAITING_MAX, NATS_CALL_MS, REGISTER_LOOK_MS,
-    REGISTER_RETRY_MS,
 };
 use crate::mailbox::{Changed, StoreRefusal, Wish};
 use crate::message::Invocation;
@@ -34,53 +32,46 @@ pub type Take = Arc<dyn Fn(&Invocation) + Send + Sync>;
 /// Follows and changes the invocations of all nodes until `over` is told or dropped. `followed` is
 /// told when the node knows all of them for the first time.
 pub(in crate::background::cluster) async fn run(
-    invoking: &mut Invoking,
+    waiting: &mut Waiting,
     take: &Take,
     post: &Post,
     followed: oneshot::Sender<()>,
-    mut over: oneshot::Receiver<()>,
+    over: oneshot::Receiver<()>,
 ) {
-    let mut followed = Some(followed);
-    let mut trouble = String::new();
-    loop {
-        let ended = tokio::select! {
-            round = Round::begin(invoking, take, post) => round,
-            _ = &mut over => return,
+    let what = "the invocations of all nodes";
+    rounds::run(&mut Invocations { waiting, take, post }, what, followed, over).await;
+}
+
+/// The bucket of them.
+struct Invocations<'a> {
+    waiting: &'a mut Waiting,
+    take: &'a Take,
+    post: &'a Post,
+}
+
+impl Rounds for Invocations<'_> {
+    async fn round(&mut self, followed: &mut Followed, over: &mut Over) -> Option<Lost> {
+        let round = tokio::select! {
+            round = Round::begin(self.waiting, self.take, self.post) => round,
+            _ = &mut *over => return None,
         };
-        let lost = match ended {
+        match round {
             Ok(round) => {
-                if let Some(followed) = followed.take() {
-                    let _ = followed.send(());
-                }
-                match round.serve(&mut over).await {
-                    Some(lost) => lost,
-                    None => return,
-                }
+                followed.tell();
+                round.serve(over).await
             }
-            Err(lost) => lost,
-        };
-        let text = lost.to_string();
-        if text != trouble {
-            tracing::warn!("the invocations of all nodes cannot be followed: {text}");
-            trouble = text;
+            Err(lost) => Some(lost),
         }
-        let pause = sleep(Duration::from_millis(REGISTER_RETRY_MS));
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => break,
-                _ = &mut over => return,
-                Some(wish) = invoking.wishes.recv() => {
-                    refuse(&invoking.mailboxes, wish, StoreRefusal::Unavailable);
-                }
-            }
-        }
+    }
+
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting
     }
 }
 
 /// Serves as long as the bucket can be followed.
 struct Round<'a> {
-    invoking: &'a mut Invoking,
+    waiting: &'a mut Waiting,
     take: &'a Take,
     post: &'a Post,
     bucket: kv::Store,
@@ -90,25 +81,20 @@ struct Round<'a> {
     /// How far the node has followed.
     revision: u64,
     confirming: Confirming<Wish>,
-    words: async_nats::Subscriber,
+    words: Words,
 }
 
 impl<'a> Round<'a> {
     /// Opens the bucket and follows it up to its present end.
-    async fn begin(
-        invoking: &'a mut Invoking,
-        take: &'a Take,
-        post: &'a Post,
-    ) -> Result<Self, Lost> {
-        let words = post.control.client().subscribe(post.control.settings().prefix.invoked()).await;
-        let words = words.map_err(|error| Lost::Bucket(error.to_string()))?;
+    async fn begin(waiting: &'a mut Waiting, take: &'a Take, post: &'a Post) -> Result<Self, Lost> {
+        let words = Words::begin(post, post.control.settings().prefix.invoked()).await?;
         let bucket = post.control.invocations().await?;
         let (life, last) = end_of(&post.control, &bucket.name).await?;
         let watch = bucket.watch_all_from_revision(1).await;
         let watch = watch.map_err(|error| Lost::Bucket(error.to_string()))?;
         let confirming = Confirming::default();
         let mut round =
-            Self { invoking, take, post, bucket, watch, life, revision: 0, confirming, words };
+            Self { waiting, take, post, bucket, watch, life, revision: 0, confirming, words };
         while round.revision < last {
             let patience = Duration::from_millis(NATS_CALL_MS);
             match timeout(patience, round.watch.next()).await {
@@ -118,7 +104,7 @@ impl<'a> Round<'a> {
                 Err(_) => return Err(Lost::Bucket("NATS does not send it".to_owned())),
             }
         }
-        round.tell().await;
+        round.words.tell(round.revision).await;
         Ok(round)
     }
 
@@ -142,12 +128,18 @@ impl<'a> Round<'a> {
                     return None;
                 }
                 word = self.words.next() => match word {
-                    Some(message) => self.heard(&message.payload).await,
-                    None => Err(Lost::Bucket("the connection has ended".to_owned())),
+                    Ok(word) => {
+                        self.heard(word).await;
+                        Ok(())
+                    }
+                    Err(lost) => Err(lost),
                 },
                 next = self.watch.next() => self.follow(next).await,
-                () = sleep_until(due.into()) => self.overdue().await,
-                wish = self.invoking.wishes.recv(),
+                () = sleep_until(due.into()) => {
+                    self.overdue().await;
+                    Ok(())
+                }
+                wish = self.waiting.next(),
                     if self.confirming.len() < INVOCATIONS_WAITING_MAX => match wish {
                     Some(wish) => {
                         self.carry_out(wish).await;
@@ -166,9 +158,8 @@ impl<'a> Round<'a> {
 
     /// Takes an entry, and those that are there already.
     fn take(&mut self, first: Next) -> Result<(), Lost> {
-        let mut next = Some(first);
-        for _ in 0..ADMIN_BATCH_MAX {
-            let Some(entry) = next else { return Ok(()) };
+        let (mut next, mut taken) = (Some(first), 0);
+        while let Some(entry) = next {
             let entry = entry.ok_or_else(|| Lost::Bucket("the consumer has ended".to_owned()))?;
             let entry = entry.map_err(|error| Lost::Bucket(error.to_string()))?;
             self.revision = entry.revision;
@@ -176,43 +167,39 @@ impl<'a> Round<'a> {
                 Some(invocation) => (self.take)(&invocation),
                 None => tracing::error!(entry.revision, "an invocation cannot be read"),
             }
-            next = self.watch.next().now_or_never();
+            taken += 1;
+            let has_room = taken < ADMIN_BATCH_MAX;
+            next = if has_room { self.watch.next().now_or_never() } else { None };
         }
-        // What was taken out of the consumer must not be lost.
-        match next {
-            Some(next) => self.take(next),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Takes what the bucket has, says so, and answers what waited for that.
     async fn follow(&mut self, next: Next) -> Result<(), Lost> {
         self.take(next)?;
         self.confirming.confirmed(&self.post.node, self.revision);
-        self.tell().await;
+        self.words.tell(self.revision).await;
         self.settle();
         Ok(())
     }
 
-    async fn heard(&mut self, payload: &[u8]) -> Result<(), Lost> {
-        match Word::read(payload) {
-            Some(Word::Asked) => self.tell().await,
+    async fn heard(&mut self, word: Option<Word>) {
+        match word {
+            Some(Word::Asked) => self.words.tell(self.revision).await,
             Some(Word::Followed(node, revision)) => {
                 self.confirming.confirmed(&node, revision);
                 self.settle();
             }
             None => {}
         }
-        Ok(())
     }
 
     /// Asks nodes that have not confirmed, or goes on without them.
-    async fn overdue(&mut self) -> Result<(), Lost> {
+    async fn overdue(&mut self) {
         if self.confirming.must_ask() {
-            self.say(&Word::Asked).await;
+            self.words.ask().await;
         }
         self.settle();
-        Ok(())
     }
 
     /// Looks whether the bucket is still the same, which the consumer does not tell.
@@ -233,15 +220,11 @@ impl<'a> Round<'a> {
         };
         match put {
             Ok(revision) => {
-                let mut nodes = vec![self.post.node.clone()];
-                nodes.extend(self.post.peers.borrow().iter().cloned());
-                self.confirming.add(wish, revision, nodes);
+                self.confirming.add(wish, revision, self.post.nodes());
                 self.confirming.confirmed(&self.post.node, self.revision);
             }
-            Err(Unput::Refused(refusal)) => refuse(&self.invoking.mailboxes, wish, refusal),
-            Err(Unput::Overtaken) => {
-                refuse(&self.invoking.mailboxes, wish, StoreRefusal::Busy);
-            }
+            Err(Unput::Refused(refusal)) => self.waiting.refuse(wish, refusal),
+            Err(Unput::Behind) => self.waiting.refuse(wish, StoreRefusal::Busy),
         }
     }
 
@@ -259,11 +242,11 @@ impl<'a> Round<'a> {
             let known = known.ok_or(Unput::Refused(StoreRefusal::NotFound))?;
             let revoked = Invocation { description: None, ..known };
             match self.put(&revoked, Some(expected)).await {
-                Err(Unput::Overtaken) => {}
+                Err(Unput::Behind) => {}
                 put => return put,
             }
         }
-        Err(Unput::Overtaken)
+        Err(Unput::Behind)
     }
 
     /// Puts an entry, if the last one of the id has this revision. Returns its own revision.
@@ -275,22 +258,7 @@ impl<'a> Round<'a> {
             headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
         }
         let text = encode(invocation);
-        let context = self.post.control.context();
-        let sent = context.publish_with_headers(subject, headers, text.into()).await;
-        let stored = match sent {
-            Ok(sent) => sent.await,
-            Err(error) => Err(error),
-        };
-        stored.map(|stored| stored.sequence).map_err(|error| match error.kind() {
-            PublishErrorKind::WrongLastSequence => Unput::Overtaken,
-            PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
-                Unput::Refused(StoreRefusal::Unknown)
-            }
-            _ => {
-                tracing::warn!(%error, "NATS refuses an invocation");
-                Unput::Refused(StoreRefusal::Unavailable)
-            }
-        })
+        publish(&self.post.control, subject, headers, text, "an invocation").await
     }
 
     fn settle(&mut self) {
@@ -304,34 +272,11 @@ impl<'a> Round<'a> {
         self.answer(settled);
     }
 
-    fn answer(&self, settled: Vec<(Wish, Vec<Box<str>>)>) {
+    fn answer(&self, settled: Vec<Settled<Wish>>) {
         for (wish, unconfirmed) in settled {
             if let Wish::Invoke(ticket, _) = wish {
-                self.invoking.mailboxes.answer(ticket, Ok(Changed { now: (), unconfirmed }));
+                self.waiting.mailboxes().answer(ticket, Ok(Changed { now: (), unconfirmed }));
             }
         }
     }
-
-    /// Says how far this node has followed.
-    fn tell(&self) -> impl Future<Output = ()> + use<> {
-        self.say(&Word::Followed(self.post.node.clone(), self.revision))
-    }
-
-    /// Says something to all nodes. A node that does not hear it asks later.
-    fn say(&self, word: &Word) -> impl Future<Output = ()> + use<> {
-        let control = &self.post.control;
-        let (subject, client) = (control.settings().prefix.invoked(), control.client().clone());
-        let text = word.encode();
-        async move {
-            let _ = client.publish(subject, text.into()).await;
-        }
-    }
-}
-
-/// Why an entry was not put.
-enum Unput {
-    /// Another entry of the id came before it.
-    Overtaken,
-    /// It is refused, or not known.
-    Refused(StoreRefusal),
 }
