@@ -160,6 +160,25 @@ async fn a_stream_of_another_program_is_refused() {
 }
 
 #[tokio::test]
+async fn invocations_are_not_kept_in_a_bucket_of_another_form() {
+    let nats = Nats::one();
+    let control = control(&nats).await;
+    let bucket = stream::Config {
+        name: "KV_ff_inv".into(),
+        subjects: vec!["$KV.ff_inv.>".into()],
+        max_messages_per_subject: 1,
+        allow_direct: true,
+        discard: DiscardPolicy::New,
+        ..stream::Config::default()
+    };
+    control.context().create_stream(bucket).await.unwrap();
+    let error = refusal(control.prepare(MINUTE).await);
+    let start = "the stream KV_ff_inv exists and was not made by a node of this release (it has \
+                 direct reads, no expiry of single messages)";
+    assert!(error.starts_with(start), "{error}");
+}
+
+#[tokio::test]
 async fn what_the_servers_lack_is_told_with_what_to_do() {
     let nats = Nats::one();
     let three = Settings { replicas: 3, ..streams(&[nats.url()]) };

@@ -176,14 +176,16 @@ impl Control {
     /// configured.
     pub async fn prepare(&self, window: Duration) -> Result<Vec<String>, ControlError> {
         let mut notes = Vec::new();
-        for stream in [Stream::Order, Stream::Claims] {
-            let wanted = streams::wanted(&self.settings, stream, window);
+        let settings = &self.settings;
+        for wanted in [
+            streams::wanted(settings, Stream::Order, window),
+            streams::wanted(settings, Stream::Claims, window),
+            streams::documents(settings),
+            streams::invocations(settings),
+        ] {
             let found = self.stream(&wanted).await?;
             notes.extend(streams::check(&wanted, &found)?);
         }
-        let wanted = streams::documents(&self.settings);
-        let found = self.stream(&wanted).await?;
-        notes.extend(streams::check(&wanted, &found)?);
         self.keep(window).await?;
         Ok(notes)
     }
