@@ -148,6 +148,14 @@ impl Socket {
         panic!("the node says nothing for {PATIENCE:?}");
     }
 
+    /// Returns the next event. Panics at another packet.
+    pub(crate) fn hear_event(&mut self) -> Event {
+        match self.hear() {
+            Heard::Event(event) => event,
+            heard => panic!("unexpected: {heard:?}"),
+        }
+    }
+
     /// Returns the next packet, or [`Heard::Nothing`]. Answers heartbeats on the way.
     pub(crate) fn look(&mut self) -> Heard {
         loop {

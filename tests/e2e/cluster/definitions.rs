@@ -16,10 +16,7 @@ fn set_order(fleet: &Fleet, order: &str) {
 }
 
 fn hear(socket: &mut Socket) -> Value {
-    match socket.hear() {
-        Heard::Event(event) => event.parts().1["payload"].clone(),
-        heard => panic!("unexpected: {heard:?}"),
-    }
+    socket.hear_event().parts().1["payload"].clone()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::events::resuming::{CHANNELS, cut_while_writing, has_gap, numbers, rea
 use crate::events::stream::Stream;
 use crate::forge::app::{invocation, place, publish};
 use crate::forge::listener::Listener;
-use crate::socket::{Heard, Socket};
+use crate::socket::Socket;
 use crate::support::{ANON_KEY, Node};
 
 /// Recovery for longer than a test.
@@ -106,10 +106,7 @@ fn a_node_replays_what_it_has_not_heard() {
 }
 
 fn payload(socket: &mut Socket) -> Value {
-    match socket.hear() {
-        Heard::Event(event) => event.parts().1["payload"].clone(),
-        heard => panic!("unexpected: {heard:?}"),
-    }
+    socket.hear_event().parts().1["payload"].clone()
 }
 
 #[test]
