@@ -74,7 +74,8 @@ struct Wishes {
     invocations: mpsc::Sender<Wish>,
 }
 
-/// Those ends. The task that follows the cluster's bucket of each holds its lock.
+/// The ends of the thread of the cluster. The task that follows the cluster's bucket of each holds
+/// its lock.
 #[derive(Clone, Debug)]
 pub struct Administering {
     /// What administrators set.

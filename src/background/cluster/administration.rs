@@ -58,7 +58,7 @@ pub(super) async fn run(
     rounds::run(&mut Shared { administration, post }, what, followed, over).await;
 }
 
-/// The bucket of it.
+/// The bucket of what administrators set.
 struct Shared<'a> {
     administration: &'a mut Administration,
     post: &'a Post,

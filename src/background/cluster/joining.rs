@@ -193,7 +193,8 @@ impl Member {
         }
     }
 
-    /// Refuses what administrators and platforms wish for, because the node has no place in the cluster.
+    /// Refuses what administrators and platforms wish for, because the node has no place in the
+    /// cluster.
     pub(super) fn refuse_wishes(&self) {
         if let Ok(mut administration) = self.administration.changes.try_lock() {
             administration.waiting.refuse_all();

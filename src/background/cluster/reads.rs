@@ -96,8 +96,8 @@ impl Reader {
         Self { source: Arc::new(Source { client, subjects, places }), found }
     }
 
-    /// Begins a read. A read that fails has no answer, unless a worker or subscribers
-    /// wait for it.
+    /// Begins a read. A read that fails has an answer only if a worker that is behind, or
+    /// subscribers, wait for it.
     pub(super) fn begin(&self, ask: Ask) {
         let (source, found) = (self.source.clone(), self.found.clone());
         tokio::spawn(async move {

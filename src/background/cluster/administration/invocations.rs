@@ -1,7 +1,7 @@
 //! Invocations that a platform registers on one node and all nodes know: a task that follows the
 //! bucket of them, and puts there what is registered and revoked on this node.
 //!
-//! Nothing of it is in a store. The bucket has the latest word on each id until it expires, and a
+//! No store has invocations. The bucket has the latest word on each id until it expires, and a
 //! node that joins reads all of it before it serves.
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(in crate::background::cluster) async fn run(
     rounds::run(&mut Invocations { waiting, take, post }, what, followed, over).await;
 }
 
-/// The bucket of them.
+/// The bucket of invocations.
 struct Invocations<'a> {
     waiting: &'a mut Waiting,
     take: &'a Take,
