@@ -319,7 +319,9 @@ fn a_cluster_learns_of_a_key_that_a_node_has_taken() {
             command.env_remove("FANFARE_API_KEY").env("FANFARE_CLUSTER_NATS", &url);
             command.env("FANFARE_CLUSTER_NODE", name);
         });
-        let serves = || node.request("GET", "/api/health", &[], b"").status == 200;
+        // A node that has yet to join answers 200 and `degraded`.
+        let health = || node.request("GET", "/api/health", &[], b"").json()["status"].clone();
+        let serves = || health() == "ok";
         wait_until("the node is part of the cluster", serves);
         node
     };
