@@ -192,6 +192,16 @@
 //! are not sent to such a client: they become stale ([`broker::stale`]) and are read again when the
 //! client has taken its frames, so that it ends with the newest version of each.
 //!
+//! # Clients whose requests reach another node
+//!
+//! In a cluster, a long-polling request may reach another node than that of its session, which is
+//! in the session's id. If `cluster.polling` says so, the acceptor passes the request on
+//! (`runtime/passing.rs`) to a thread ([`background::cluster::polls`]) that asks the other node
+//! over NATS, and answers the acceptor's ticket. At the other node the same thread acts as an
+//! acceptor: it asks the session's worker under a ticket of its own. A
+//! [`Receipt`](mailbox::Receipt) tells whether the client has received its packets. If it has not,
+//! the session ends.
+//!
 //! # Documents
 //!
 //! A resource of M2 is a channel, and its document a publication that is in the store first. One
@@ -209,7 +219,8 @@
 //!
 //! # How a node ends
 //!
-//! SIGTERM or SIGINT: `node/stop.rs` sets [`runtime::shared::Shared::shutdown`], which every hot
+//! SIGTERM or SIGINT: `node/stop.rs` lets the node serve for `drain_delay_ms` while its health
+//! says that it drains. Then it sets [`runtime::shared::Shared::shutdown`], which every hot
 //! thread sees in its next turn. Workers close their connections (`runtime/drain.rs`): those on
 //! long-polling at once, the others evenly over `drain_ms`. Each leaves its channels first and is
 //! closed when its last deactivation was taken from the mailbox. Last, the background finishes its
@@ -266,6 +277,11 @@
 //!   segments, and complete ones are tallied. An index for each filter would be written to at
 //!   another page for nearly every row; tallies are written once for thousands of rows, and answer
 //!   searches and statistics both.
+//! - **Nodes of a cluster keep their own shares of history and ask each other for the rest**
+//!   (`background/cluster/history.rs`). If all kept everything, each publication would be committed
+//!   on each node. A node's places in the stream rise with its positions
+//!   (`background/store/places.rs`), so that lists are merged by them ([`cluster::history`]) and
+//!   neither paging nor the search in segments has another order than on one node.
 //! - **Removing a definition does not touch its messages**: history checks for each message whether
 //!   its definition still exists (`interface/insforge/rest/history.rs`).
 //! - **Worker 0 sweeps** (`runtime/turn.rs`): once a second it drops expired publications of a

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use fanfare::auth::SignError;
+use fanfare::config::listen::Listen;
 use fanfare::config::secrets::Origin;
 use fanfare::config::{Arguments, Config, ConfigError, Place};
 use fanfare::metrics::heap::Counted;
@@ -212,7 +213,7 @@ fn print(text: &str) -> Result<(), Failure> {
 fn log_settings(config: &Config) {
     tracing::debug!(
         version = env!("CARGO_PKG_VERSION"),
-        listen = %config.listen,
+        listen = ?config.listen,
         workers = config.workers,
         data_dir = %config.data_dir.display(),
         "starting"
@@ -247,10 +248,10 @@ fn announce(config: &Config, started: &Started) {
         _ => format!("{file}, and as configured"),
     };
     let mut out = format!(
-        "fanfare {} on {}, listening on http://{}\n  workers  {}\n  data     {}\n  keys     {keys}\n",
+        "fanfare {} on {}, listening on {}\n  workers  {}\n  data     {}\n  keys     {keys}\n",
         env!("CARGO_PKG_VERSION"),
         started.driver.describe(),
-        started.address,
+        urls(config, &started.places).join(", "),
         config.workers,
         config.data_dir.display(),
     );
@@ -258,7 +259,12 @@ fn announce(config: &Config, started: &Started) {
         out.push_str(&format!("  lenient  {leniency}\n"));
     }
     if !config.conformance && started.secrets.created && configured == [false, false, false] {
-        out.push_str(&first_steps(started.address, &config.data_dir));
+        let first = started.places.iter().find_map(|place| match place {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        });
+        let steps = first.map(|address| first_steps(config, address));
+        out.push_str(&steps.unwrap_or_default());
     }
     print_if_read(out);
 }
@@ -277,14 +283,28 @@ fn print_if_read(text: String) {
     }
 }
 
+/// Returns where clients find a node that listens on these places.
+fn urls(config: &Config, places: &[Listen]) -> Vec<String> {
+    let url = |place: &Listen| match place {
+        Listen::Tcp(address) => format!("{}{address}", scheme(config)),
+        Listen::Unix(_) => place.to_string(),
+    };
+    places.iter().map(url).collect()
+}
+
+fn scheme(config: &Config) -> &'static str {
+    if config.has_tls() { "https://" } else { "http://" }
+}
+
 /// Returns commands to paste into a shell, one after the other, in any directory.
-fn first_steps(address: SocketAddr, data_dir: &Path) -> String {
+fn first_steps(config: &Config, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let url = format!("http://{}", SocketAddr::new(ip, address.port()));
+    let url = format!("{}{}", scheme(config), SocketAddr::new(ip, address.port()));
+    let data_dir = &config.data_dir;
     let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let (program, data_dir) = (shell_word(&program()), shell_word(&data_dir.to_string_lossy()));
     format!(

@@ -17,6 +17,7 @@ use fanfare::codec::http::Request;
 use fanfare::codec::json::Scratch;
 use fanfare::codec::websocket::{Decoder, Opcode, frame};
 use fanfare::interface::authenticators::Authenticators;
+use fanfare::interface::caller::Caller;
 use fanfare::interface::encode::encode;
 use fanfare::interface::entrance::{Entrance, entrance};
 use fanfare::interface::http::HttpContext;
@@ -26,8 +27,8 @@ use fanfare::interface::{Session, insforge};
 use fanfare::limits::MAILBOX_CONTROL_MAX;
 use fanfare::mailbox::{AcceptorId, Inboxes, Mail, Mailboxes, Tickets};
 use fanfare::message::{
-    Channel, ChannelDefinition, ChannelOptions, ConnId, Delivery, Encoding, Now, PresenceMode,
-    Publication, WorkerId,
+    Channel, ChannelDefinition, ChannelOptions, ConnId, Delivery, Encoding, Now, Peer,
+    PresenceMode, Publication, WorkerId,
 };
 use fanfare::metrics::Counters;
 use fanfare::runtime::Worker;
@@ -377,6 +378,7 @@ impl Front {
         let http = HttpContext {
             now: NOW,
             is_stopping: false,
+            caller: Caller::from(Peer::Local),
             shared: &self.node.hub.interfaces,
             auth: &self.auth,
             json: &self.json,

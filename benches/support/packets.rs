@@ -94,7 +94,7 @@ pub(crate) fn event() -> Publication {
 /// Returns the announcement of a new member.
 pub(crate) fn joined() -> Publication {
     let member = Member { id: MemberId::Connection([1; 15]), joined_at: AT };
-    let content = Content::Joined(Arc::new(member));
+    let content = Content::Joined(Arc::new(member), None);
     Publication::new(message_id(AT, &mut rand::rng()), Channel::from(CHANNEL), AT, content)
 }
 

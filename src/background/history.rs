@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use super::histories::Writing;
 use super::store::Store;
 use crate::limits::{COMMIT_EVERY_MS, HISTORY_BATCH_MAX};
 use crate::mailbox::{Keep, Mailboxes};
@@ -47,27 +48,34 @@ impl History {
 
     /// Commits this publication together with those queued behind it, and answers the publishers
     /// that wait. Returns how many records were taken from the queue, and the records, even if the
-    /// commit failed, but without those that history had already.
+    /// commit failed, but without those that history had already and those that another node of a
+    /// cluster may have.
     pub(super) fn keep(
         &mut self,
         first: Keep,
         store: &mut Store,
-        mailboxes: &Mailboxes,
+        (mailboxes, histories): (&Mailboxes, &Writing),
         counters: &Counters,
     ) -> (usize, Vec<Record>) {
         self.pace.keep();
         let mut records = Vec::new();
         let mut waiting = Vec::new();
+        let mut taken = 0;
         let mut next = Some(first);
         while let Some(keep) = next {
-            mailboxes.history.taken(&keep);
-            let Keep { record, level, ticket } = keep;
-            records.push(record);
-            waiting.push((level, ticket));
-            let has_room = records.len() < HISTORY_BATCH_MAX;
+            taken += 1;
+            if let Some(keep) = histories.pass_repeat(keep, store) {
+                mailboxes.history.taken(&keep);
+                let Keep { record, level, ticket } = keep;
+                records.push(record);
+                waiting.push((level, ticket));
+            }
+            let has_room = taken < HISTORY_BATCH_MAX;
             next = if has_room { self.records.try_recv().ok() } else { None };
         }
-        let taken = records.len();
+        if records.is_empty() {
+            return (taken, records);
+        }
         let sync = waiting.iter().any(|(level, _)| *level == Durability::Synced);
         let reached = match store.append(&records, sync) {
             Ok(known) => {

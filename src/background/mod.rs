@@ -5,6 +5,7 @@
 mod admin;
 pub mod cluster;
 mod documents;
+pub mod histories;
 mod history;
 pub mod policy;
 pub mod reader;

@@ -4,11 +4,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::now;
 use super::reader::refusal;
 use super::store::{Store, StoreError};
+use crate::cluster::history::{Answer, Refusal};
 use crate::limits::{REMOVED_ROWS_MAX, RETENTION_EVERY_MS};
-use crate::mailbox::{Mailboxes, StoreRefusal, StoreResult, Ticket};
+use crate::mailbox::{Changed, Mailboxes, StoreRefusal, StoreResult, Ticket};
 use crate::message::{Millis, Position};
 
 const DAY_MS: Millis = 24 * 60 * 60 * 1_000;
@@ -28,16 +31,44 @@ pub(super) struct RetentionTasks {
 #[derive(Debug)]
 struct Clear {
     /// Answered with the number of removed messages.
-    ticket: Ticket<StoreResult<u64>>,
+    caller: Caller,
     /// The last position to remove; later messages stay.
     up_to: Position,
     removed: u64,
 }
 
+/// The caller that history is emptied for.
+#[derive(Debug)]
+pub(super) enum Caller {
+    /// One of a node that is alone.
+    Ticket(Ticket<StoreResult<Changed<u64>>>),
+    /// The task of the cluster.
+    Task(oneshot::Sender<Answer>),
+}
+
+impl Caller {
+    fn answer(self, mailboxes: &Mailboxes, cleared: Result<u64, StoreRefusal>) {
+        match self {
+            Self::Ticket(ticket) => mailboxes.answer(ticket, cleared.map(Changed::from)),
+            Self::Task(answer) => {
+                let answered = cleared.map_or_else(
+                    |refusal| match refusal {
+                        StoreRefusal::Busy => Answer::Refused(Refusal::Busy),
+                        _ => Answer::Refused(Refusal::Failed),
+                    },
+                    Answer::Cleared,
+                );
+                // The task does not wait any more if it takes no answer.
+                let _ = answer.send(answered);
+            }
+        }
+    }
+}
+
 impl RetentionTasks {
-    /// Queues the removal of all messages up to a position. The ticket is answered once it is done.
-    pub(super) fn clear(&mut self, ticket: Ticket<StoreResult<u64>>, up_to: Position) {
-        self.clears.push_back(Clear { ticket, up_to, removed: 0 });
+    /// Queues the removal of all messages up to a position. The caller is answered once it is done.
+    pub(super) fn clear(&mut self, caller: Caller, up_to: Position) {
+        self.clears.push_back(Clear { caller, up_to, removed: 0 });
     }
 
     /// Looks for messages that were kept long enough at the next step, because the limit has
@@ -69,8 +100,8 @@ impl RetentionTasks {
 
     /// Answers every waiting request with `Busy`, because the node stops.
     pub(super) fn abandon(self, mailboxes: &Mailboxes) {
-        for Clear { ticket, .. } in self.clears {
-            mailboxes.answer(ticket, Err(StoreRefusal::Busy));
+        for Clear { caller, .. } in self.clears {
+            caller.answer(mailboxes, Err(StoreRefusal::Busy));
         }
     }
 
@@ -86,7 +117,7 @@ impl RetentionTasks {
         if cleared.is_ok() {
             tracing::info!(messages = clear.removed, "history was cleared");
         }
-        mailboxes.answer(clear.ticket, cleared);
+        clear.caller.answer(mailboxes, cleared);
     }
 }
 
@@ -104,9 +135,7 @@ mod tests {
 
     use super::*;
     use crate::mailbox::{AcceptorId, Inboxes, Pending, Slot, Tickets};
-    use crate::message::{
-        Audience, ChannelDefinition, ChannelOptions, Content, Publication, Record, Sender,
-    };
+    use crate::message::{Audience, ChannelDefinition, Content, Publication, Record, Sender};
 
     /// A store, and an acceptor that asks for its history to be cleared.
     struct Bench {
@@ -126,26 +155,13 @@ mod tests {
     }
 
     fn append(store: &mut Store, ids: std::ops::Range<u128>, at: Millis) {
-        let definition = Arc::new(ChannelDefinition {
-            id: Uuid::from_u128(1),
-            pattern: "c".into(),
-            description: None,
-            webhook_urls: None,
-            enabled: true,
-            options: ChannelOptions::default(),
-            created_at: 0,
-            updated_at: 0,
-        });
+        let definition = Arc::new(ChannelDefinition::numbered(1, "c"));
         let records: Vec<Record> = ids
             .map(|id| {
                 let (event, payload) = ("e".into(), "1".into());
                 let content = Content::Message { event, payload, sender: Sender::System };
                 let publication = Publication::new(Uuid::from_u128(id), "c".into(), at, content);
-                Record {
-                    publication: Arc::new(publication),
-                    definition: definition.clone(),
-                    audience: Audience::default(),
-                }
+                Record::new(Arc::new(publication), definition.clone(), Audience::default())
             })
             .collect();
         store.append(&records, false).unwrap();
@@ -156,21 +172,24 @@ mod tests {
         tasks: &mut RetentionTasks,
         store: &mut Store,
         tickets: &'t Tickets,
-    ) -> Pending<'t, StoreResult<u64>> {
+    ) -> Pending<'t, StoreResult<Changed<u64>>> {
         let inquiry = tickets.inquiry().expect("there is a place");
         let put = inquiry.put(|ticket| {
-            tasks.clear(ticket, store.newest());
+            tasks.clear(Caller::Ticket(ticket), store.newest());
             Ok::<(), StoreRefusal>(())
         });
         put.expect("it was taken").1
     }
 
     impl Bench {
-        fn answer(&self, pending: &mut Pending<'_, StoreResult<u64>>) -> Option<StoreResult<u64>> {
+        fn answer(
+            &self,
+            pending: &mut Pending<'_, StoreResult<Changed<u64>>>,
+        ) -> Option<StoreResult<u64>> {
             if let Some(answered) = self.inboxes.acceptors[0].take(|_| Slot::Control) {
                 self.tickets.settle(answered);
             }
-            pending.take()
+            pending.take().map(|answer| answer.map(|changed| changed.now))
         }
     }
 

@@ -11,16 +11,20 @@ use crossbeam_channel::{Receiver, bounded, select};
 
 use super::admin::sharing::{self, Sharing};
 use super::documents::Documents;
+use super::histories::{Asked, Look, Unoffered, Writing, refusal};
 use super::history::History;
-use super::retention::RetentionTasks;
+use super::retention::{Caller, RetentionTasks};
 use super::store::{Store, StoreError};
 use super::webhook::{Call, Settings, Settled, Webhooks};
 use super::{News, admin, reader};
+use crate::cluster::history::{Answer, Question, Refusal};
 use crate::limits::{
     HISTORY_BATCH_MAX, SHUTDOWN_PLACES_MS, SHUTDOWN_WEBHOOKS_MS, WEBHOOK_SETTLED_MAX,
 };
-use crate::mailbox::{Health, Keep, Mailboxes, StoreRefusal, Wish, Write};
-use crate::message::{Load, MessageId, Record};
+use crate::mailbox::{
+    Changed, Health, Keep, Mailboxes, StoreRefusal, StoreResult, Ticket, Wish, Write,
+};
+use crate::message::{Durability, Load, MessageId, MessageName, Record};
 use crate::metrics::Counters;
 
 /// The state of the thread that writes to the store.
@@ -31,6 +35,7 @@ pub struct Writer {
     documents: Documents,
     retention: RetentionTasks,
     sharing: Sharing,
+    histories: Writing,
     /// The store's error at the last probe.
     ailment: Option<String>,
     calls: Calls,
@@ -51,6 +56,8 @@ pub struct Incoming {
     pub loads: Receiver<Load>,
     /// The way to the other nodes of a cluster.
     pub sharing: Sharing,
+    /// The way to the histories of the other nodes.
+    pub histories: Writing,
 }
 
 /// The thread of webhooks, and the messages that webhooks took.
@@ -84,7 +91,7 @@ impl Writer {
         mailboxes: Arc<Mailboxes>,
         [counters, of_webhooks]: [Arc<Counters>; 2],
     ) -> io::Result<Self> {
-        let Incoming { wishes, records, writes, loads, sharing } = incoming;
+        let Incoming { wishes, records, writes, loads, sharing, histories } = incoming;
         let calls = Calls::start(settings, of_webhooks)?;
         let history = History::new(records);
         let documents = Documents::new(writes, loads);
@@ -97,6 +104,7 @@ impl Writer {
             documents,
             retention,
             sharing,
+            histories,
             ailment,
             calls,
             mailboxes,
@@ -154,6 +162,12 @@ impl Writer {
                 }
                 None
             }
+            recv(self.histories.looks()) -> look => {
+                if let Ok(look) = look {
+                    self.look(look);
+                }
+                None
+            }
             recv(self.calls.settled) -> settled => {
                 if let Ok(message) = settled {
                     self.count_delivered(message);
@@ -181,12 +195,7 @@ impl Writer {
                     admin::refuse(mailboxes, wish, StoreRefusal::Failed);
                 }
             }
-            Wish::Clear(ticket) => {
-                // Queued publications are older than the request and are removed, too; later ones
-                // stay.
-                self.keep_waiting();
-                self.retention.clear(ticket, self.store.newest());
-            }
+            Wish::Clear(ticket) => self.clear(ticket),
             Wish::Retention(ticket) => {
                 let days = store.retention().map_err(|error| reader::refusal(&error));
                 mailboxes.answer(ticket, days);
@@ -198,6 +207,51 @@ impl Writer {
             // `run` handles this.
             Wish::Stop => {}
         }
+    }
+
+    /// Removes all messages, on all nodes of a cluster.
+    fn clear(&mut self, ticket: Ticket<StoreResult<Changed<u64>>>) {
+        if !self.histories.is_shared() {
+            self.clear_own(Caller::Ticket(ticket));
+            return;
+        }
+        let (asked, refusal) = match self.histories.pass_on(Asked::Clear(ticket)) {
+            Ok(()) => return,
+            Err(Unoffered::Full(asked)) => (asked, StoreRefusal::Busy),
+            Err(Unoffered::Closed(asked)) => (asked, StoreRefusal::Unavailable),
+        };
+        asked.refuse(&self.mailboxes, refusal);
+    }
+
+    fn clear_own(&mut self, caller: Caller) {
+        // Queued publications are older than the request and are removed, too; later ones stay.
+        self.keep_waiting();
+        self.retention.clear(caller, self.store.newest());
+    }
+
+    /// Answers a question about the history of this node.
+    fn look(&mut self, look: Look) {
+        let Look { question, answer, .. } = look;
+        let has = match question {
+            Question::Clear => return self.clear_own(Caller::Task(answer)),
+            Question::Has(name, level) => {
+                self.keep_waiting();
+                self.has(&name, level)
+            }
+            // The reader answers the others.
+            _ => Ok(Answer::Refused(Refusal::Failed)),
+        };
+        // The task does not wait any more if it takes no answer.
+        let _ = answer.send(has.unwrap_or_else(|error| Answer::Refused(refusal(&error))));
+    }
+
+    /// Returns whether history has a message. If it has, it is as safe as this level.
+    fn has(&mut self, name: &MessageName, level: Durability) -> Result<Answer, StoreError> {
+        let has = self.store.has(name)?;
+        if has && level == Durability::Synced {
+            self.store.sync()?;
+        }
+        Ok(Answer::Has(has))
     }
 
     /// Closes the queues, writes what has a place in them, refuses removals, stops the webhooks and
@@ -259,8 +313,12 @@ impl Writer {
     /// Keeps this publication and those queued behind it, and has their webhooks called. Returns
     /// how many there were.
     fn keep(&mut self, first: Keep) -> usize {
-        let (count, records) =
-            self.history.keep(first, &mut self.store, &self.mailboxes, &self.counters);
+        let (count, records) = self.history.keep(
+            first,
+            &mut self.store,
+            (&self.mailboxes, &self.histories),
+            &self.counters,
+        );
         for Record { publication, definition, .. } in records {
             if definition.webhook_urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
                 self.calls.webhooks.offer(Call { publication, definition });

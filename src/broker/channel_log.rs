@@ -13,7 +13,7 @@ use super::window::accepted;
 use crate::limits::{
     CHANNEL_LOG_BYTES_MAX, CHANNEL_LOG_OVERHEAD_BYTES, CHANNEL_LOG_PUBLICATIONS_MAX,
 };
-use crate::message::{MessageId, Millis, Publication};
+use crate::message::{MarkPlace, MessageId, Millis, Offset, Publication};
 
 /// What is kept for the streams of all channels of a node.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct ChannelLog {
     /// The publication directly before the kept ones. If there was none since the log began, an id
     /// that no publication has.
     before: MessageId,
+    /// The place in the cluster's stream behind which nothing is missing.
+    whole_behind: Offset,
     bytes: usize,
     /// When the log ends if the channel has no streams, in milliseconds since the node started.
     until: Millis,
@@ -48,9 +50,9 @@ impl ChannelLogs {
     }
 
     /// Begins the log of a channel. `before` is the last publication of the channel if it is known,
-    /// else an id that no publication has. Returns `None` if there is to be no log, or no room for
-    /// it, which is counted.
-    pub fn begin(&self, before: MessageId) -> Option<Box<ChannelLog>> {
+    /// else an id that no publication has. What follows is behind this place of the cluster's
+    /// stream. Returns `None` if there is to be no log, or no room for it, which is counted.
+    pub fn begin(&self, before: MessageId, whole_behind: Offset) -> Option<Box<ChannelLog>> {
         if self.keep == 0 {
             return None;
         }
@@ -59,7 +61,8 @@ impl ChannelLogs {
             return None;
         }
         let bytes = CHANNEL_LOG_OVERHEAD_BYTES;
-        Some(Box::new(ChannelLog { kept: VecDeque::new(), before, bytes, until: 0 }))
+        let kept = VecDeque::new();
+        Some(Box::new(ChannelLog { kept, before, whole_behind, bytes, until: 0 }))
     }
 }
 
@@ -74,7 +77,7 @@ impl ChannelLog {
         {
             logs.budget.count_evicted();
             if !self.drop_oldest(logs) {
-                self.before = publication.id;
+                self.pass(publication);
                 return;
             }
         }
@@ -82,9 +85,11 @@ impl ChannelLog {
         self.kept.push_back((publication.id, publication.clone()));
     }
 
-    /// Puts earlier publications, in their order, before those that the log has. They must reach up
-    /// to these without a hole; those that the log has already are left out.
-    pub fn fill(&mut self, earlier: &[Arc<Publication>], logs: &ChannelLogs) {
+    /// Puts earlier publications, in their order, before those that the log has: all behind this
+    /// place of the cluster's stream. They must reach up to these without a hole; those that the
+    /// log has already are left out.
+    pub fn fill(&mut self, earlier: &[Arc<Publication>], behind: Offset, logs: &ChannelLogs) {
+        self.whole_behind = self.whole_behind.min(behind);
         let known = std::mem::take(&mut self.kept);
         known.iter().for_each(|(_, one)| logs.budget.give(weight(one)));
         self.bytes = CHANNEL_LOG_OVERHEAD_BYTES;
@@ -108,6 +113,20 @@ impl ChannelLog {
             None => return None,
         };
         Some(self.kept.range(from..).map(|(_, publication)| publication.clone()).collect())
+    }
+
+    /// Returns whether the log has all that the cluster's stream has behind this place.
+    pub fn covers(&self, behind: Offset) -> bool {
+        self.whole_behind <= behind
+    }
+
+    /// Returns all publications behind a place of the cluster's stream; `None` if some may be
+    /// missing.
+    pub fn behind(&self, behind: Offset) -> Option<Vec<Arc<Publication>>> {
+        let is_behind =
+            |one: &&Arc<Publication>| one.place.is_some_and(|place| place.seq() > behind);
+        let all = self.kept.iter().map(|(_, publication)| publication).filter(is_behind);
+        self.covers(behind).then(|| all.cloned().collect())
     }
 
     /// Returns the id behind which a client has missed nothing: that of the channel's last
@@ -139,12 +158,19 @@ impl ChannelLog {
 
     /// Drops the oldest publication. Returns false if there is none.
     fn drop_oldest(&mut self, logs: &ChannelLogs) -> bool {
-        let Some((id, oldest)) = self.kept.pop_front() else { return false };
-        self.before = id;
+        let Some((_, oldest)) = self.kept.pop_front() else { return false };
+        self.pass(&oldest);
         let weight = weight(&oldest);
         self.bytes -= weight;
         logs.budget.give(weight);
         true
+    }
+
+    /// Notes that the log does not have this publication, and none before it.
+    fn pass(&mut self, publication: &Publication) {
+        self.before = publication.id;
+        let seq = publication.place.as_ref().map_or(0, MarkPlace::seq);
+        self.whole_behind = self.whole_behind.max(seq);
     }
 }
 
@@ -173,7 +199,7 @@ mod tests {
     }
 
     fn begin(logs: &ChannelLogs) -> Box<ChannelLog> {
-        logs.begin(MARK).expect("there is room")
+        logs.begin(MARK, 0).expect("there is room")
     }
 
     fn after(log: &ChannelLog, id: MessageId) -> Option<Vec<u128>> {
@@ -212,13 +238,13 @@ mod tests {
 
     #[test]
     fn a_node_without_recovery_or_room_begins_no_log() {
-        assert!(ChannelLogs::new(0, 1_000_000).begin(MARK).is_none());
+        assert!(ChannelLogs::new(0, 1_000_000).begin(MARK, 0).is_none());
         let logs = ChannelLogs::new(1, CHANNEL_LOG_OVERHEAD_BYTES);
         let log = begin(&logs);
-        assert!(logs.begin(MARK).is_none());
+        assert!(logs.begin(MARK, 0).is_none());
         assert_eq!(logs.budget.evicted(), 1);
         log.close(&logs);
-        assert!(logs.begin(MARK).is_some());
+        assert!(logs.begin(MARK, 0).is_some());
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! The broker's part of a connection: its socket, its outbox, and the head of its subscriptions.
 //! Fan-out touches nothing else of a connection.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::broker::cursor::Cursor;
 use crate::broker::index;
 use crate::broker::outbox::Outbox;
+use crate::broker::outgoing::Outgoing;
 use crate::broker::resume_log::{Position, Sent};
+use crate::broker::sharing::Sharing;
 use crate::broker::stale::StaleDocuments;
-use crate::message::{MessageId, Publication, RecoveryKey};
+use crate::message::{Channel, Mark, Offset, Publication, RecoveryKey, SharedSession};
 
 /// The part of a connection that fan-out and sending need. The link of an idle connection owns no
 /// memory besides its own.
@@ -28,8 +32,8 @@ pub struct Link<F> {
     pub is_unread: bool,
     /// Whether the peer has closed its side: the socket is read until its end.
     pub has_ended: bool,
-    /// Whether the node stops and takes the connection out of its channels.
-    pub is_leaving: bool,
+    /// What is true of few connections.
+    marks: Marks,
     /// Whether the client takes what it is sent.
     pub progress: Progress,
     /// The tick of the timer wheel's live entry for the connection; 0 if it has no entry.
@@ -52,6 +56,17 @@ pub enum Progress {
     Doomed,
 }
 
+/// Two facts in one byte, because a link has no room for another.
+#[derive(Clone, Copy, Debug)]
+struct Marks(u8);
+
+impl Marks {
+    /// The node stops and takes the connection out of its channels.
+    const LEAVING: u8 = 1;
+    /// Messages of the connection may be compressed.
+    const DEFLATES: u8 = 2;
+}
+
 /// State of a link that few connections have.
 #[derive(Debug, Default)]
 pub struct Rare {
@@ -61,10 +76,12 @@ pub struct Rare {
     pub resume: Option<ResumeState>,
     /// How far a client has come in the channels of one stream.
     pub cursor: Option<Box<Cursor>>,
+    /// Bytes that were taken out of the outbox to be encrypted, and that the socket has not taken.
+    pub sealed: usize,
 }
 
 /// How far a session that can be resumed has come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct ResumeState {
     /// The secret part of the session's private id, by which the resume log knows it.
     pub key: RecoveryKey,
@@ -73,7 +90,39 @@ pub struct ResumeState {
     /// The version of the policies that let the session into the first of its channels.
     pub policies: Option<u64>,
     /// Set while the client resumes, until it is recovered.
-    pub resuming: Option<Gap>,
+    pub resuming: Option<Recovering>,
+    /// What the nodes of a cluster know of the session; `None` if they know nothing.
+    pub sharing: Option<Box<Sharing>>,
+}
+
+/// Where a resuming client gets what it has missed.
+#[derive(Debug)]
+pub enum Recovering {
+    /// From the worker's own log.
+    Log(Gap),
+    /// From the cluster's stream, channel by channel.
+    Stream(Box<Returning>),
+}
+
+/// A session that another node had.
+#[derive(Debug)]
+pub struct Returning {
+    /// What that shared of it.
+    pub session: SharedSession,
+    /// What the client remembers of it.
+    pub offset: Option<Mark>,
+    /// The place of the word that this node has taken it over.
+    pub taken: Offset,
+    /// The tag of the stream's epoch in which the client has missed something.
+    pub epoch: u32,
+    /// The channels that are not joined yet.
+    pub awaited: usize,
+    /// Whether nothing is missing in `missed`.
+    pub is_whole: bool,
+    /// What the client missed until it joined each channel again, in no order.
+    pub missed: Vec<Arc<Publication>>,
+    /// Where the worker's log was when the client joined each channel again.
+    pub joined: HashMap<Channel, Position>,
 }
 
 /// The part of the log that a resuming client has missed.
@@ -83,6 +132,13 @@ pub struct Gap {
     pub from: Position,
     /// The end of the log when its connection was cut.
     pub dropped: Position,
+}
+
+impl<F: Outgoing> Link<F> {
+    /// Returns whether the socket has taken everything.
+    pub fn is_drained(&self) -> bool {
+        self.outbox.is_empty() && self.sealed() == 0
+    }
 }
 
 impl<F> Link<F> {
@@ -96,11 +152,37 @@ impl<F> Link<F> {
             is_blocked: false,
             is_unread: false,
             has_ended: false,
-            is_leaving: false,
+            marks: Marks(0),
             progress: Progress::Moving,
             tick: 0,
             outbox: Outbox::default(),
             rare: None,
+        }
+    }
+
+    /// Returns whether the node stops and takes the connection out of its channels.
+    pub fn is_leaving(&self) -> bool {
+        self.marks.0 & Marks::LEAVING != 0
+    }
+
+    /// Notes that the node stops and takes the connection out of its channels. Returns false if
+    /// that was known.
+    pub fn begin_leaving(&mut self) -> bool {
+        let is_new = !self.is_leaving();
+        self.marks.0 |= Marks::LEAVING;
+        is_new
+    }
+
+    /// Returns whether messages may be compressed, because the client has negotiated that.
+    pub fn deflates(&self) -> bool {
+        self.marks.0 & Marks::DEFLATES != 0
+    }
+
+    /// Sets whether messages may be compressed.
+    pub fn set_deflates(&mut self, deflates: bool) {
+        self.marks.0 &= !Marks::DEFLATES;
+        if deflates {
+            self.marks.0 |= Marks::DEFLATES;
         }
     }
 
@@ -145,9 +227,23 @@ impl<F> Link<F> {
     }
 
     /// Notes that a publication was put into the outbox, if the session can be resumed.
-    pub fn mark_sent(&mut self, mark: (Position, MessageId)) {
+    pub fn mark_sent(&mut self, mark: (Position, Mark)) {
         if let Some(state) = self.resume_mut() {
             state.sent.last = Some(mark);
+        }
+    }
+
+    /// Returns how many encrypted bytes the socket has not taken. The outbox may hold less by as
+    /// many.
+    pub fn sealed(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.sealed)
+    }
+
+    /// Notes how many encrypted bytes the socket has not taken.
+    pub fn set_sealed(&mut self, bytes: usize) {
+        if bytes != self.sealed() {
+            self.rare.get_or_insert_default().sealed = bytes;
+            self.tidy();
         }
     }
 
@@ -169,8 +265,12 @@ impl<F> Link<F> {
     }
 
     fn tidy(&mut self) {
-        let is_used =
-            |rare: &Rare| !rare.stale.is_empty() || rare.resume.is_some() || rare.cursor.is_some();
+        let is_used = |rare: &Rare| {
+            !rare.stale.is_empty()
+                || rare.resume.is_some()
+                || rare.cursor.is_some()
+                || rare.sealed > 0
+        };
         if !self.rare.as_deref().is_some_and(is_used) {
             self.rare = None;
         }

@@ -25,6 +25,7 @@ pub mod repeats;
 pub mod resume_log;
 pub mod retain;
 pub mod roster;
+pub mod sharing;
 pub mod shedding;
 pub mod slab;
 pub mod stale;

@@ -71,7 +71,7 @@ impl<F: Outgoing + Clone> Outboxes<F> {
                 self.lost.conflated += 1;
                 return true;
             }
-            let is_short = bytes_max < OUTBOX_BYTES_MAX;
+            let is_short = bytes_max + link.sealed() < OUTBOX_BYTES_MAX;
             self.doom(slot, link, if is_short { Excess::Memory } else { Excess::Outbox });
             return false;
         }
@@ -88,14 +88,13 @@ impl<F: Outgoing + Clone> Outboxes<F> {
     /// Returns how many bytes the outbox of a connection may have: [`OUTBOX_BYTES_MAX`], or the
     /// connection's share of the node's memory if its client takes nothing and it holds more.
     fn bytes_max(&self, link: &Link<F>) -> usize {
-        let takes_nothing = link.is_blocked || link.socket.is_none();
-        if link.outbox.bytes() <= self.share
-            || !takes_nothing
-            || link.outbox.own_bytes() <= self.share
-        {
+        // Nothing is sealed and not sent while the socket takes everything.
+        if !link.is_blocked && link.socket.is_some() {
             return OUTBOX_BYTES_MAX;
         }
-        self.share
+        let is_within = link.outbox.bytes() <= self.share || link.outbox.own_bytes() <= self.share;
+        let most = if is_within { OUTBOX_BYTES_MAX } else { self.share };
+        most.saturating_sub(link.sealed())
     }
 
     /// Sets what a connection may hold whose client takes nothing, in bytes.

@@ -6,6 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::message::{Action, Permissions, Policy, Role};
 
 /// The name in a policy that stands for every role that the node knows.
@@ -15,6 +17,7 @@ const PUBLIC: &str = "public";
 #[derive(Debug, Default)]
 pub struct Policies {
     version: u64,
+    fingerprint: u64,
     permissions: Permissions,
     /// By action; `None` for an action without policies.
     sides: [Option<Side>; 2],
@@ -51,12 +54,18 @@ impl Policies {
             permissions.side_mut(action).sort_by(|one, other| one.name.cmp(&other.name));
         }
         let sides = Action::ALL.map(|action| Side::new(action, permissions.side(action)));
-        Self { version: self.version + 1, permissions, sides }
+        let fingerprint = fingerprint(&permissions);
+        Self { version: self.version + 1, fingerprint, permissions, sides }
     }
 
     /// Returns the version of the set. Conclusions under another version may no longer hold.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Returns a number that sets with the same policies have in common, on all nodes of a release.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// Returns the policies themselves, by name.
@@ -81,6 +90,11 @@ impl Policies {
             Some(side) => side.decide(role),
         }
     }
+}
+
+fn fingerprint(permissions: &Permissions) -> u64 {
+    let hash = Sha256::digest(format!("{permissions:?}"));
+    hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 impl Side {

@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::policies::Policies;
 use super::repeats::Repeats;
 use crate::limits::{MAILBOX_CONTROL_MAX, STREAM_ANSWERS_MAX};
-use crate::mailbox::{Keep, Keeping, Mailboxes, Publisher, Slot, Submitted, Ticket};
+use crate::mailbox::{Keep, Keeping, Mailboxes, Publisher, Slot, StreamQueue, Submitted, Ticket};
 use crate::message::{
     Audience, Channel, ChannelDefinition, ChannelOptions, ChannelOrder, Content, Durability,
     Encoding, FrameBytes, MessageId, Millis, Now, Publication, Record, Refused, RepeatKey,
@@ -148,7 +148,7 @@ impl Broker {
         if let Some(ToKeep { definition, level, ticket }) = to_keep {
             let place = self.mailboxes.history.reserve(publication.content.bytes());
             let (publication, definition) = (publication.clone(), definition.clone());
-            let record = Record { publication, definition, audience };
+            let record = Record::new(publication, definition, audience);
             place.ok_or(Refused::HistoryFull)?.post(Keep { record, level, ticket });
         }
         Ok(publication)
@@ -181,7 +181,10 @@ impl Broker {
             let (Some(place), Some(to_keep)) = (place, to_keep) else { return };
             let ToKeep { definition, level, ticket } = to_keep;
             let definition = definition.clone();
-            let record = Record { publication: publication.clone(), definition, audience };
+            // In the order of the queue, places rise.
+            let latest = self.mailboxes.stream.as_ref().map(StreamQueue::latest);
+            let record = Record::new(publication.clone(), definition, audience);
+            let record = Record { place: latest, ..record };
             place.post(Keep { record, level, ticket });
         };
         let published = self.directory.publish(&self.mailboxes.workers, &publication, keep)?;

@@ -65,6 +65,16 @@ impl Default for Received {
     }
 }
 
+/// Returns what was received without the buffer that is used again, if it is in one.
+impl From<Received> for Bytes {
+    fn from(received: Received) -> Self {
+        match received {
+            Received::Short(bytes) => bytes.into(),
+            Received::Long(bytes, _) => bytes,
+        }
+    }
+}
+
 impl Deref for Received {
     type Target = [u8];
 

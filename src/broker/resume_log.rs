@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::message::{Channel, MessageId, Millis, Publication, RecoveryKey};
+use crate::message::{Channel, Mark, MarkPlace, Millis, Publication, RecoveryKey};
 
 /// A place in the log: the number of entries before it since the log was created.
 pub type Position = u64;
@@ -23,7 +23,11 @@ pub struct Log {
     entries: VecDeque<Entry>,
     /// The position of the first entry.
     start: Position,
-    positions: HashMap<MessageId, Position>,
+    positions: HashMap<Mark, Position>,
+    /// The place up to which the log's channels are entered as far as the cluster's stream has
+    /// them, and nothing of them from behind it; `None` if that is not known. Without an entry of
+    /// the stream it is that of no stream.
+    place: Option<MarkPlace>,
     bytes: usize,
     bytes_max: usize,
     window: Millis,
@@ -55,9 +59,9 @@ pub struct Sent {
     /// The last replay that contained a publication: the end of the log at that time, and the last
     /// publication of the replay. Replayed publications are older than the log's end and have no
     /// place of their own in it.
-    pub replayed: Option<(Position, MessageId)>,
+    pub replayed: Option<(Position, Mark)>,
     /// The last publication that was put into the session's outbox, and its position in the log.
-    pub last: Option<(Position, MessageId)>,
+    pub last: Option<(Position, Mark)>,
 }
 
 impl Log {
@@ -68,6 +72,7 @@ impl Log {
             entries: VecDeque::new(),
             start: 0,
             positions: HashMap::new(),
+            place: Some(MarkPlace::default()),
             bytes: 0,
             bytes_max,
             window,
@@ -84,6 +89,42 @@ impl Log {
         self.start + self.entries.len() as u64
     }
 
+    /// Returns the place in the cluster's stream up to which the worker's sessions have received
+    /// everything, and from behind which they have received nothing; `None` if that is not known.
+    pub fn place(&self) -> Option<MarkPlace> {
+        self.place.filter(|place| *place != MarkPlace::default())
+    }
+
+    /// Returns the same when one of them begins to hear a channel behind `joined`.
+    pub fn place_with(&self, joined: MarkPlace) -> Option<MarkPlace> {
+        match self.place? {
+            none if none == MarkPlace::default() => Some(joined),
+            // What was entered is older than a join that the worker takes after it.
+            place => (place.epoch() == joined.epoch()).then(|| place.max(joined)),
+        }
+    }
+
+    /// Returns what was entered of these channels, of each since a position. `None` if something
+    /// may be missing.
+    pub fn heard_since(
+        &self,
+        joined: &HashMap<Channel, Position>,
+    ) -> Option<Vec<Arc<Publication>>> {
+        let first = joined.values().copied().min().unwrap_or(self.end());
+        let mut heard = Vec::new();
+        for (position, what) in self.since(first) {
+            let is_heard = |channel| joined.get(channel).is_some_and(|from| *from <= position);
+            match what {
+                What::Heard(publication) if is_heard(&publication.channel) => {
+                    heard.push(publication.clone());
+                }
+                What::Lost(channel) if is_heard(channel) => return None,
+                _ => {}
+            }
+        }
+        (self.start <= first).then_some(heard)
+    }
+
     /// Returns the bytes of the entries, roughly.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -91,7 +132,14 @@ impl Log {
 
     /// Enters a publication that all subscribers of its channel received now.
     pub fn heard(&mut self, publication: Arc<Publication>, now: Millis) -> Position {
-        self.positions.insert(publication.id, self.end());
+        let mark = publication.mark();
+        self.positions.insert(mark, self.end());
+        match mark {
+            Mark::Place(place) => self.place = Some(place),
+            // On a channel of this node's own order it says nothing of the stream.
+            _ if publication.place.is_none() => {}
+            _ => self.place = None,
+        }
         self.enter(What::Heard(publication), now)
     }
 
@@ -107,6 +155,7 @@ impl Log {
 
     /// Enters that publications of a channel may be missing here.
     pub fn lost(&mut self, channel: Channel, now: Millis) {
+        self.place = None;
         self.enter(What::Lost(channel), now);
     }
 
@@ -128,7 +177,7 @@ impl Log {
         &self,
         sent: &Sent,
         dropped: Position,
-        offset: Option<MessageId>,
+        offset: Option<Mark>,
     ) -> Option<Position> {
         let from = match (offset, sent.last) {
             // Nothing was sent to the session, so it missed what came after the cut. If the client
@@ -142,7 +191,7 @@ impl Log {
 
     /// Returns the position behind the last publication that a session received, if it has not
     /// received all that it was sent.
-    fn after(&self, sent: &Sent, offset: Option<MessageId>) -> Option<Position> {
+    fn after(&self, sent: &Sent, offset: Option<Mark>) -> Option<Position> {
         let place = offset.and_then(|offset| self.positions.get(&offset).copied());
         if let Some((position, last)) = sent.replayed {
             return match place {
@@ -229,7 +278,7 @@ impl Log {
         let Some(Entry { what, .. }) = self.entries.pop_front() else { return };
         self.bytes -= bytes(&what);
         if let What::Heard(publication) = &what {
-            self.positions.remove(&publication.id);
+            self.positions.remove(&publication.mark());
         }
         self.start += 1;
     }

@@ -8,7 +8,9 @@ use super::budget::Budget;
 use super::channel_log::ChannelLogs;
 use super::window::Window;
 use crate::limits::{REPLAY_TOTAL_BYTES_MAX, RETAINED_BYTES_MAX, RETAINED_OVERHEAD_BYTES};
-use crate::message::{Content, Millis, Publication, Replay, ReplayWish, Retain, Retained};
+use crate::message::{
+    Content, MessageId, Millis, Publication, Replay, ReplayWish, Retain, Retained,
+};
 
 /// The budgets of all channels of a node.
 #[derive(Debug)]
@@ -107,6 +109,11 @@ impl Kept {
                 Replay { has_gap: may_lack, ..Replay::default() }
             }
         }
+    }
+
+    /// Returns whether the channel has a window with this publication.
+    pub fn has(&self, id: MessageId) -> bool {
+        matches!(self, Self::Window(window) if window.has(id))
     }
 
     /// Returns the retained value.

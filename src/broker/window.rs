@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::budget::Budget;
 use crate::limits::{REPLAY_BYTES_MAX, REPLAY_OVERHEAD_BYTES, REPLAY_PUBLICATIONS_MAX};
-use crate::message::{Content, Millis, Nanos, Publication, Replay, ReplayWish};
+use crate::message::{Content, MessageId, Millis, Nanos, Publication, Replay, ReplayWish};
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
@@ -43,6 +43,11 @@ impl Window {
         }
         self.bytes += weight;
         self.kept.push_back(publication.clone());
+    }
+
+    /// Returns whether the window has this publication.
+    pub fn has(&self, id: MessageId) -> bool {
+        self.kept.iter().rev().any(|one| one.id == id)
     }
 
     /// Returns all publications, in order.
@@ -107,7 +112,7 @@ pub(super) fn accepted(publication: &Publication) -> Millis {
 fn weight(publication: &Publication) -> usize {
     let payload = match &publication.content {
         Content::Message { payload, .. } | Content::Event { payload } => payload.len(),
-        Content::Document { .. } | Content::Joined(_) | Content::Left(_) => 0,
+        Content::Document { .. } | Content::Joined(..) | Content::Left(..) => 0,
     };
     REPLAY_OVERHEAD_BYTES + payload
 }
@@ -118,7 +123,7 @@ mod tests {
 
     use super::*;
     use crate::limits::REPLAY_TOTAL_BYTES_MAX;
-    use crate::message::{Channel, ChannelOptions, MessageId, Retain, Sender};
+    use crate::message::{Channel, ChannelOptions, Retain, Sender};
 
     fn publication(number: u64, at: Millis, bytes: usize) -> Arc<Publication> {
         let content = Content::Message {
@@ -137,7 +142,7 @@ mod tests {
     }
 
     fn since(window: &Window, seconds: u32, now: Millis) -> Vec<Arc<Publication>> {
-        window.replay(ReplayWish { seconds, after: None }, now, 0).publications
+        window.replay(ReplayWish { seconds, after: None, behind: None }, now, 0).publications
     }
 
     #[test]
@@ -146,7 +151,7 @@ mod tests {
         let after = |window: &Window, number, seconds, now| {
             let after = Some(MessageId::from_u128(number));
             let Replay { publications, has_gap, last, is_whole } =
-                window.replay(ReplayWish { seconds, after }, now, 0);
+                window.replay(ReplayWish { seconds, after, behind: None }, now, 0);
             (numbers(&publications), has_gap, is_whole, last.map(|id| id.as_u128()))
         };
         assert_eq!(after(&window, 7, 10, 0), (vec![], false, false, None));

@@ -36,6 +36,8 @@ struct Repair<T> {
 struct Waiting<T> {
     seq: Seq,
     last: Seq,
+    /// The place up to which the node had received everything when the message came.
+    whole: Seq,
     bytes: usize,
     message: T,
 }
@@ -103,20 +105,16 @@ impl<T> Chain<T> {
             return false;
         }
         if let Some(repair) = &mut self.repair {
-            repair.wait(message);
+            repair.wait(message, whole);
             return false;
         }
         let Placed { seq, last, .. } = message;
-        let is_next = match last {
-            0 => self.heard <= whole,
-            _ => last == self.heard || self.is_bound && last < self.heard,
-        };
-        if is_next {
+        if self.is_next(seq, last, whole) {
             self.deliver(seq, message.message, out);
             return false;
         }
         let mut repair = Repair::new(seq, false);
-        repair.wait(message);
+        repair.wait(message, whole);
         self.repair = Some(Box::new(repair));
         true
     }
@@ -232,6 +230,15 @@ impl<T> Chain<T> {
         self.drain(out)
     }
 
+    /// Returns whether nothing is missing before a message.
+    fn is_next(&self, seq: Seq, last: Seq, whole: Seq) -> bool {
+        match last {
+            _ if seq == self.heard + 1 => true,
+            0 => self.heard <= whole,
+            _ => last == self.heard || self.is_bound && last < self.heard,
+        }
+    }
+
     fn deliver(&mut self, seq: Seq, message: T, out: &mut Vec<Told<T>>) {
         self.heard = seq;
         self.is_bound = false;
@@ -243,8 +250,7 @@ impl<T> Chain<T> {
         let Some(mut repair) = self.repair.take() else { return false };
         while !repair.is_held {
             let Some(front) = repair.waiting.front() else { break };
-            let is_next = front.last == self.heard || self.is_bound && front.last < self.heard;
-            if front.seq > self.heard && !is_next {
+            if front.seq > self.heard && !self.is_next(front.seq, front.last, front.whole) {
                 break;
             }
             let Some(front) = repair.waiting.pop_front() else { break };
@@ -272,7 +278,7 @@ impl<T> Repair<T> {
     }
 
     /// Appends a live message. Drops it at the bound, and everything after it.
-    fn wait(&mut self, message: Placed<T>) {
+    fn wait(&mut self, message: Placed<T>, whole: Seq) {
         let end = self.waiting.back().map_or(0, |back| back.seq);
         if message.seq <= end {
             return;
@@ -280,7 +286,7 @@ impl<T> Repair<T> {
         let has_dropped = self.until > end && end > 0;
         self.until = self.until.max(message.seq);
         if !has_dropped && self.has_room(message.bytes) {
-            self.push(self.waiting.len(), message);
+            self.push(self.waiting.len(), message, whole);
         }
     }
 
@@ -298,14 +304,14 @@ impl<T> Repair<T> {
         let has_dropped = at == self.waiting.len() && self.until > last;
         self.until = self.until.max(message.seq);
         if !has_dropped && self.has_room(message.bytes) {
-            self.push(at, Placed { last, ..message });
+            self.push(at, Placed { last, ..message }, 0);
         }
     }
 
-    fn push(&mut self, at: usize, message: Placed<T>) {
+    fn push(&mut self, at: usize, message: Placed<T>, whole: Seq) {
         let Placed { seq, last, bytes, message } = message;
         self.bytes += bytes;
-        self.waiting.insert(at, Waiting { seq, last, bytes, message });
+        self.waiting.insert(at, Waiting { seq, last, whole, bytes, message });
     }
 }
 

@@ -70,6 +70,8 @@ pub enum Event {
     Seeded(Channel, Seq),
     /// The members that other nodes have on a channel must be asked for.
     MembersWanted(Channel),
+    /// How far the node has certainly received the stream is to be proven anew.
+    Prove,
     /// Time has passed.
     Tick,
 }
@@ -180,8 +182,9 @@ pub enum Action {
     Failed(Channel),
     /// The node is no longer attached.
     Detached(Channel),
-    /// Deliver a message on a channel.
-    Deliver(Channel, Box<Message>),
+    /// Deliver a message on a channel. If the last value is true, everything before it in the
+    /// stream that concerns the node was delivered before it, and nothing from behind it.
+    Deliver(Channel, Box<Message>, bool),
     /// A message of a channel was skipped.
     Skipped(Channel, Skip),
     /// Tell a channel's subscribers that they may have missed messages.

@@ -33,8 +33,8 @@ pub enum Obstacle {
     Pending,
     /// It cannot ask, or is not answered, for this reason.
     Failing(Box<str>),
-    /// This secret, a key of the configuration, is not that of the other nodes.
-    Secret(Box<str>),
+    /// These secrets, keys of the configuration, are not those of the other nodes.
+    Secrets(Box<[Box<str>]>),
     /// The server at this address has this version, which is too old.
     Version(Box<str>, Box<str>),
     /// Another node of this name is alive.
@@ -59,9 +59,15 @@ impl fmt::Display for Condition {
         match self {
             Self::Healthy => f.write_str("healthy"),
             Self::CatchingUp => f.write_str("this node reads what it has missed"),
+            Self::NoAnswer(..1_000) => {
+                f.write_str("NATS does not answer; publications are refused")
+            }
             Self::NoAnswer(ms) => {
                 let seconds = ms / 1_000;
                 write!(f, "no answer from NATS for {seconds} s; publications are refused")
+            }
+            Self::Deaf(..1_000) => {
+                f.write_str("this node hears nothing (its own heartbeat does not come back)")
             }
             Self::Deaf(ms) => {
                 let seconds = ms / 1_000;
@@ -94,7 +100,7 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Pending => f.write_str("this node has not registered yet"),
             Self::Failing(reason) => f.write_str(reason),
-            Self::Secret(key) => write!(f, "{key} differs from that of the other nodes"),
+            Self::Secrets(keys) => f.write_str(&differ(keys, "", "the other nodes")),
             Self::Version(url, version) => {
                 write!(f, "NATS at {url} is {version}, 2.11 or newer is needed")
             }
@@ -103,6 +109,13 @@ impl fmt::Display for Obstacle {
             Self::Messages(name) => write!(f, "the node {name} reads other versions of messages"),
         }
     }
+}
+
+/// Says that these keys differ from those of `others`. `whose` follows the keys, from a blank on.
+pub fn differ(keys: &[impl AsRef<str>], whose: &str, others: &str) -> String {
+    let all: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+    let (differ, those) = if all.len() == 1 { ("differs", "that") } else { ("differ", "those") };
+    format!("{}{whose} {differ} from {those} of {others}", all.join(", "))
 }
 
 #[cfg(test)]
@@ -114,6 +127,8 @@ mod tests {
         let name = NodeName::read("n1").unwrap();
         let not_joined = Condition::NotJoined;
         for (condition, expected) in [
+            (Condition::NoAnswer(999), "NATS does not answer; publications are refused"),
+            (Condition::Deaf(0), "this node hears nothing (its own heartbeat does not come back)"),
             (Condition::NoAnswer(2_400), "no answer from NATS for 2 s; publications are refused"),
             (
                 Condition::Deaf(2_000),
@@ -129,8 +144,14 @@ mod tests {
             ),
             (not_joined(Obstacle::Failing("it is full".into())), "not joined: it is full"),
             (
-                not_joined(Obstacle::Secret("auth.anon_key".into())),
+                not_joined(Obstacle::Secrets(["auth.anon_key".into()].into())),
                 "not joined: auth.anon_key differs from that of the other nodes",
+            ),
+            (
+                not_joined(Obstacle::Secrets(
+                    ["auth.jwt_secret".into(), "m2.api_key".into()].into(),
+                )),
+                "not joined: auth.jwt_secret, m2.api_key differ from those of the other nodes",
             ),
             (
                 not_joined(Obstacle::Version("nats://10.0.0.5:4222".into(), "2.9.10".into())),

@@ -1,10 +1,9 @@
 //! Calls that platforms have registered, as the bucket has them that all nodes follow. The bucket
 //! forgets each when it expires, and its revocation at the same time.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 
+use super::name::hex;
 use crate::message::{Invocation, Millis};
 
 #[derive(Serialize, Deserialize)]
@@ -17,10 +16,7 @@ struct Text<'a> {
 
 /// Returns the key of an id in the bucket. Ids may have characters that keys may not have.
 pub fn key(id: &str) -> String {
-    id.bytes().fold(String::with_capacity(2 * id.len()), |mut key, byte| {
-        let _ = write!(key, "{byte:02x}");
-        key
-    })
+    hex(id.as_bytes())
 }
 
 /// Returns a registered or revoked call as JSON text.

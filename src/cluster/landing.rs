@@ -11,8 +11,8 @@ use super::name::Seq;
 use super::vitals::Vitals;
 use super::wire;
 use crate::message::{
-    Behind, Channel, Heard, Landed, Left, MessageId, Millis, NodeLife, Now, Outgoing, RepeatKey,
-    Taking, Tidings, WorkerId,
+    Behind, Channel, Heard, Landed, Left, MarkPlace, MessageId, Millis, NodeLife, Now, Outgoing,
+    RepeatKey, Taking, Tidings, WorkerId,
 };
 
 /// A node as the thread of its cluster sees it.
@@ -36,11 +36,12 @@ pub trait Landing {
     /// Carries out requests that waited because the node did not hear the channel. It hears all
     /// behind this place of the stream. Returns whether some are left, so that the thread must call
     /// again after a while.
-    fn attached(&mut self, channel: &Channel, from: Seq) -> bool;
+    fn attached(&mut self, channel: &Channel, from: MarkPlace) -> bool;
 
-    /// Returns whether the node hears the channel, and requests wait for what the stream has of it
-    /// from before.
-    fn lacks_earlier(&mut self, channel: &Channel) -> bool;
+    /// Returns the place behind which requests wait for what the stream has of a channel from
+    /// before the node heard it, or 0 if they wait for all of that. `None` if no request waits, or
+    /// the node does not hear the channel.
+    fn lacks_earlier(&mut self, channel: &Channel) -> Option<Seq>;
 
     /// Takes that, or `None` if it cannot be read. Returns whether requests are left, as
     /// [`Landing::attached`] does.
@@ -53,8 +54,15 @@ pub trait Landing {
     /// Forgets what the channel keeps, because the node does not hear it any more.
     fn detached(&mut self, channel: &Channel);
 
-    /// Delivers a publication at its place in the stream to the node's subscribers.
-    fn deliver(&mut self, publication: wire::Published, seq: Seq) -> Landed;
+    /// Delivers a publication at its place in the stream to the node's subscribers. `is_in_order`
+    /// says that they have received, in all channels, what the stream has before it, and nothing
+    /// from behind it.
+    fn deliver(
+        &mut self,
+        publication: wire::Published,
+        place: MarkPlace,
+        is_in_order: bool,
+    ) -> Landed;
 
     /// Returns the workers that are behind on a channel and whose mailboxes have room again, or
     /// `None` if no worker is behind, so that the thread need not ask again.
@@ -66,7 +74,7 @@ pub trait Landing {
         &mut self,
         channel: &Channel,
         worker: WorkerId,
-        missed: Vec<(Seq, wire::Published)>,
+        missed: Vec<(MarkPlace, wire::Published)>,
     ) -> bool;
 
     /// Tells the channel's subscribers that they may have missed publications. If `worker` is
@@ -104,9 +112,9 @@ pub trait Landing {
     /// Takes the next publication for the stream.
     fn departing(&mut self) -> Option<Departing>;
 
-    /// Takes what became of a publication. A publication that is to be counted and is stored is
-    /// over only with [`Landing::counted`].
-    fn settled(&mut self, token: u64, published: Published);
+    /// Takes what became of a publication, in the epoch of the stream with this number. A
+    /// publication that is to be counted and is stored is over only with [`Landing::counted`].
+    fn settled(&mut self, token: u64, published: Published, epoch: u64);
 
     /// Takes the audience of a publication.
     fn counted(&mut self, total: Total);
@@ -138,6 +146,13 @@ pub trait Landing {
 /// What the stream has of a channel.
 #[derive(Clone, Debug)]
 pub struct Earlier {
+    /// The tag of the stream's epoch.
+    pub epoch: u32,
+    /// The place behind which these are all publications; it was asked for, or the stream has lost
+    /// what was before.
+    pub behind: Seq,
+    /// Whether everything that the stream had was asked for.
+    pub is_all: bool,
     /// The publications, in order.
     pub publications: Vec<(Seq, wire::Published)>,
     /// Since when none is missing, in milliseconds since the epoch.

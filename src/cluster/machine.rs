@@ -16,6 +16,7 @@ use super::hole::Hole;
 use super::limits::CONTROL_ANSWER_MS;
 use super::name::{ChannelHash, NodeName, Place, Seq, Stream};
 use super::pulse::{Pulse, Side};
+use super::sequence::Sequence;
 use super::vitals::Vitals;
 use super::wire::{Beat, Message, Origin, VERSIONS};
 use super::witness::Witness;
@@ -44,6 +45,8 @@ pub struct Cluster {
     claims: Known,
     /// The sequence of the last message that came live in this epoch.
     heard: Seq,
+    /// The order of what was delivered.
+    sequence: Sequence,
     /// The latest messages of the stream of publications.
     witness: Witness,
     mirror: Claims,
@@ -138,6 +141,7 @@ impl Cluster {
             order: Known::default(),
             claims: Known::default(),
             heard: 0,
+            sequence: Sequence::default(),
             witness: Witness::default(),
             mirror: Claims::default(),
             mirror_nonce: None,
@@ -214,6 +218,7 @@ impl Cluster {
             }
             Event::Seeded(channel, up_to) => self.attachments.seeded(&channel, up_to, at.now),
             Event::MembersWanted(channel) => self.ask_members(channel, 0, at.now),
+            Event::Prove => self.must_beat = true,
             Event::Tick => self.tick(at),
         }
         self.go_on(at.now);
@@ -228,6 +233,8 @@ impl Cluster {
     /// Ends all claims of the node, because it ends. [`Cluster::has_left`] says when that is done.
     pub fn leave(&mut self, at: Moment) -> Vec<Action> {
         self.is_draining = true;
+        // The others are to know that the silence that follows is no fault.
+        self.must_beat = true;
         self.attachments.leave();
         self.go_on(at.now);
         std::mem::take(&mut self.actions)
@@ -284,9 +291,28 @@ impl Cluster {
         self.order.epoch.number()
     }
 
+    /// Returns a number that tells this epoch from others, even of a stream that was made anew; 0
+    /// if the epoch is not known yet.
+    pub fn epoch_tag(&self) -> u32 {
+        // As good as random: the rest of the number is not needed.
+        #[expect(clippy::cast_possible_truncation, reason = "a part of a random number")]
+        self.order.epoch.anchor().map_or(0, |anchor| anchor.nonce as u32)
+    }
+
     /// Returns the other nodes that are not dead, in the order of their names.
     pub fn peers(&self) -> impl Iterator<Item = &NodeName> {
         self.pulse.peers().map(|(name, _)| name)
+    }
+
+    /// Returns whether the last heartbeat of another node said that it was about to end.
+    pub fn was_draining(&self, node: &NodeName) -> bool {
+        self.pulse.peers().any(|(name, peer)| name == node && peer.beat.draining)
+    }
+
+    /// Returns the place in the stream of publications up to which the node has certainly received
+    /// everything that it was subscribed to; 0 if something may be missing.
+    pub fn whole(&self) -> Seq {
+        self.hole.whole()
     }
 
     /// Returns what must be added to the node's wall clock to get the stream's, in milliseconds.
@@ -299,8 +325,9 @@ impl Cluster {
         let heard_by_peers = self.pulse.peers().map(|(_, peer)| peer.beat.heard).max();
         let known = self.order.highest.max(heard_by_peers.unwrap_or(0));
         Vitals {
-            nodes: usize::from(self.is_up) + self.pulse.living(),
+            nodes: 1 + self.pulse.living(),
             epochs: (self.epoch(), self.claims.epoch.number()),
+            heard: self.heard,
             lag: known.saturating_sub(self.heard),
             silence: self.pulse.silence(now),
             beat: self.pulse.took(),
@@ -474,6 +501,7 @@ impl Cluster {
                     match stream {
                         Stream::Order => {
                             self.heard = 0;
+                            self.sequence.begin_epoch();
                             self.hole.reset(self.pulse.next_number());
                             self.attachments.epoch_changed(now);
                             self.witness.reset();
@@ -489,7 +517,11 @@ impl Cluster {
 
     /// Passes on what the attachments ask for.
     fn pass_on(&mut self, now: Millis) {
-        for wish in self.attachments.take() {
+        let wishes = self.attachments.take();
+        let delivered: Vec<Seq> = wishes.iter().filter_map(delivered).collect();
+        let is_whole = !self.hole.is_open() && self.attachments.missing() == 0;
+        let mut in_order = self.sequence.deliver(&delivered, is_whole).into_iter();
+        for wish in wishes {
             let action = match wish {
                 Wish::Subscribe(channel, sid) => Action::Subscribe(channel, sid),
                 Wish::Unsubscribe(sid) => Action::Unsubscribe(sid),
@@ -510,15 +542,26 @@ impl Cluster {
                 Wish::Attached(channel, from) => Action::Attached(channel, from),
                 Wish::Failed(channel) => Action::Failed(channel),
                 Wish::Detached(channel) => Action::Detached(channel),
-                Wish::Deliver(channel, _, message) => match &message.body {
-                    Ok(_) => Action::Deliver(channel, message),
-                    Err(skip) => Action::Skipped(channel, *skip),
-                },
+                Wish::Deliver(channel, _, message) => {
+                    let is_in_order = in_order.next().unwrap_or(false);
+                    match &message.body {
+                        Ok(_) => Action::Deliver(channel, message, is_in_order),
+                        Err(skip) => Action::Skipped(channel, *skip),
+                    }
+                }
                 Wish::Gap(channel) => Action::Gap(channel),
                 Wish::Read(channel, missing) => Action::ReadChannel(channel, missing),
             };
             self.actions.push(action);
         }
+    }
+}
+
+/// Returns the sequence of a message that is delivered.
+fn delivered(wish: &Wish<Box<Message>>) -> Option<Seq> {
+    match wish {
+        Wish::Deliver(_, seq, _) => Some(*seq),
+        _ => None,
     }
 }
 

@@ -296,8 +296,11 @@ impl Pulse {
         self.took
     }
 
-    /// Returns the number of other nodes that are not suspect.
+    /// Returns the number of other nodes that are not suspect; 0 while this node hears nothing.
     pub fn living(&self) -> usize {
+        if self.is_silent(Side::Reading) {
+            return 0;
+        }
         self.peers.values().filter(|peer| !peer.is_suspect).count()
     }
 
@@ -387,6 +390,23 @@ mod tests {
         pulse.line_down();
         assert!(!pulse.is_due(BEAT_MS));
         assert_eq!(pulse.due(), None);
+    }
+
+    #[test]
+    fn a_node_that_hears_nothing_counts_no_other_node() {
+        let mut pulse = fresh();
+        hear(&mut pulse, &origin("n1", 7), 3, 0);
+        assert_eq!(pulse.living(), 0, "nothing proves that the line is heard");
+        live(&mut pulse, 0, 1_000);
+        assert_eq!(pulse.living(), 1);
+        for now in (1_000..1_000 + 2 * DEAF_MS).step_by(100) {
+            pulse.tick(now);
+        }
+        assert_eq!(pulse.living(), 0);
+        pulse.line_up(9_000);
+        assert_eq!(pulse.living(), 0);
+        live(&mut pulse, 9_000, 9_500);
+        assert_eq!(pulse.living(), 1, "it has its time until it is suspect");
     }
 
     #[test]

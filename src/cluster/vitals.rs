@@ -10,6 +10,8 @@ pub struct Vitals {
     pub nodes: usize,
     /// The numbers of the epochs of the stream of publications and of that of claims.
     pub epochs: (u64, u64),
+    /// The sequence of the last message that came live from the stream of publications.
+    pub heard: Seq,
     /// Messages that the stream is known to have and that come later than the last one heard.
     pub lag: Seq,
     /// How long ago the node's own heartbeat came back; `None` while the line is down.

@@ -1,8 +1,13 @@
-//! Messages between the nodes of a cluster: headers and bodies, with a version and a kind.
+//! Messages between the nodes of a cluster: headers and bodies, with a form and a kind.
 //!
 //! Headers are ASCII. Channel names and payloads may hold any UTF-8 and line ends, so that they are
-//! in the body. A message of a later version or of an unknown kind is skipped; unknown headers and
+//! in the body. A message of a later form or of an unknown kind is skipped; unknown headers and
 //! JSON members are ignored. A member may be added within a version only if ignoring it is right.
+//!
+//! [`VERSIONS`] are those of all that nodes tell each other: of questions, documents, sessions and
+//! history as well. Nodes without a common version refuse each other. Heartbeats and anchors
+//! have the same form in all releases: nodes must hear who is alive before they can compare
+//! versions, and the stream outlives a release.
 
 mod takings;
 mod tidings;
@@ -24,10 +29,14 @@ use crate::message::{Audience, Channel, Content, MessageId, Millis, Sender};
 pub use takings::Took;
 pub use tidings::{AskMembers, Told};
 
-/// The versions of messages that this node reads and writes: the lowest and the highest.
-pub const VERSIONS: (u32, u32) = (1, 1);
-/// The lowest of them, which is written.
-const VERSION: &str = "1";
+/// The versions of messages that this node reads and writes: the lowest and the highest. Nodes of
+/// version 1 know neither members nor sessions of other nodes, nor their history and documents, nor
+/// what administrators set.
+pub const VERSIONS: (u32, u32) = (2, 2);
+/// The form of messages, in `Ff-V`.
+const FORM: u64 = 1;
+/// The same as it is written.
+const FORM_TEXT: &str = "1";
 
 /// Returns the lowest version that all nodes of these ranges read; `None` if there is none.
 pub fn common_version(ranges: impl Iterator<Item = (u32, u32)>) -> Option<u32> {
@@ -75,7 +84,7 @@ pub struct Message {
 /// Why a message is skipped. Each reason is counted apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Skip {
-    /// It is of a later version than this node reads.
+    /// It is of a later form than this node reads.
     Version,
     /// It is of a kind that this version does not know.
     Kind,
@@ -243,7 +252,7 @@ impl Body {
         trace: Option<&'a str>,
     ) -> Headers<'a> {
         let mut headers = Headers::new();
-        headers.extend([("Ff-V", VERSION), ("Ff-K", self.kind()), ("Ff-From", from)]);
+        headers.extend([("Ff-V", FORM_TEXT), ("Ff-K", self.kind()), ("Ff-From", from)]);
         for (name, value) in [("Ff-Ask", ask), ("Ff-Tp", trace)] {
             headers.extend(value.filter(|value| is_value(value)).map(|value| (name, value)));
         }
@@ -268,7 +277,7 @@ impl Published {
                 (Some(event.to_string()), Some(sender), payload)
             }
             Content::Event { payload } => (None, None, payload),
-            Content::Document { .. } | Content::Joined(_) | Content::Left(_) => return None,
+            Content::Document { .. } | Content::Joined(..) | Content::Left(..) => return None,
         };
         let line = Line {
             space: space_letter(self.channel.space()).into(),
@@ -366,7 +375,7 @@ impl Origin {
 /// The values of the headers that are read.
 #[derive(Default)]
 struct Head<'a> {
-    version: Option<&'a str>,
+    form: Option<&'a str>,
     kind: Option<&'a str>,
     from: Option<&'a str>,
     ask: Option<&'a str>,
@@ -386,7 +395,7 @@ impl<'a> Head<'a> {
                 return None;
             }
             let place = match name {
-                b"Ff-V" => &mut head.version,
+                b"Ff-V" => &mut head.form,
                 b"Ff-K" => &mut head.kind,
                 b"Ff-From" => &mut head.from,
                 b"Ff-Ask" => &mut head.ask,
@@ -412,11 +421,11 @@ impl<'a> Head<'a> {
     }
 
     fn body(&self, body: &Bytes, hash: Option<ChannelHash>) -> Result<Body, Skip> {
-        let version = self.version.and_then(decimal).ok_or(Skip::Malformed("Ff-V"))?;
-        if version > u64::from(VERSIONS.1) {
+        let form = self.form.and_then(decimal).ok_or(Skip::Malformed("Ff-V"))?;
+        if form > FORM {
             return Err(Skip::Version);
         }
-        if version < u64::from(VERSIONS.0) {
+        if form < FORM {
             return Err(Skip::Malformed("Ff-V"));
         }
         if body.len() > BODY_BYTES_MAX {

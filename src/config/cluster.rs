@@ -3,12 +3,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Cluster, Config, ConfigError, TlsWish};
+use super::{Cluster, Config, ConfigError, Place, Polling, TlsWish};
 
 impl Config {
     /// Returns whether the node belongs to a cluster.
     pub fn is_clustered(&self) -> bool {
         self.cluster.nats.is_some()
+    }
+
+    /// Returns whether long-polling requests are passed on to the nodes of their sessions.
+    pub fn passes_polls(&self) -> bool {
+        self.is_clustered() && self.cluster.polling == Polling::Pass
     }
 
     /// Returns the longest time for which the settings let a client ask for what it has missed.
@@ -18,9 +23,12 @@ impl Config {
         replay.max(Duration::from_millis(self.recovery.window_ms))
     }
 
-    /// Returns the mistake of this key's value.
+    /// Returns the mistake of this key's value. A key with its default has no place.
     pub fn mistake(&self, key: &'static str, reason: impl std::fmt::Display) -> ConfigError {
-        format!("{}: `{key}` {reason}", self.place(key)).into()
+        match self.place(key) {
+            Place::Default => format!("`{key}` {reason}").into(),
+            place => format!("{place}: `{key}` {reason}").into(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::KEYS;
-use super::secrets::{Secrets, hexadecimal, mac};
+use super::secrets::{Origin, Secrets, hexadecimal, mac};
 use super::{Config, Secret};
 
 /// What the key of fingerprints is derived for. The cluster's id follows.
@@ -12,8 +12,10 @@ const FINGERPRINT: &str = "fanfare cluster fingerprint v1 ";
 const FINGERPRINT_BYTES: usize = 16;
 /// The name of the set of public keys among fingerprints.
 const PUBLIC_KEYS: &str = "auth.public_keys_file or auth.jwks_file";
-/// The secret by which all others can be compared.
+/// The secret that fingerprints are keyed with.
 const COMPARES: &str = "auth.jwt_secret";
+/// What stands for the fingerprint of a secret that is derived from `auth.jwt_secret`.
+const DERIVED: &str = "derived";
 
 /// What a node is set up with, as it is in effect. A reload replaces it.
 #[derive(Clone, Debug)]
@@ -32,6 +34,10 @@ pub struct Effective {
 pub struct Fingerprints {
     /// Keyed fingerprints of what must be the same, by the configuration keys.
     pub secrets: BTreeMap<String, String>,
+    /// The same, each keyed with its own secret, so that they can be compared if `auth.jwt_secret`
+    /// differs. A secret that follows from `auth.jwt_secret` has none. Earlier builds lack them.
+    #[serde(default)]
+    pub alone: BTreeMap<String, String>,
     /// Values of settings that clients can notice, by their keys. None is secret.
     pub settings: BTreeMap<String, String>,
 }
@@ -50,22 +56,36 @@ impl Fingerprints {
             ("m2.api_key", readers),
             (PUBLIC_KEYS, public_keys),
         ];
+        let [api_key, anon_key, _, webhook_secret] = secrets.origins;
+        let derived = [("auth.api_key", api_key), ("auth.anon_key", anon_key)];
+        let derived = derived.into_iter().chain([("webhooks.secret", webhook_secret)]);
+        let derived = derived.filter(|(_, origin)| *origin == Origin::Derived);
+        let derived: Vec<_> = derived.map(|(name, _)| name).collect();
+        let alone = all.map(|(name, secret)| {
+            let bytes = mac(secret.as_bytes(), &[FINGERPRINT, cluster, "\0", name]);
+            let own = hexadecimal(&bytes[..FINGERPRINT_BYTES]);
+            (name.to_owned(), if derived.contains(&name) { DERIVED.to_owned() } else { own })
+        });
         let secrets = all.map(|(name, secret)| {
             let bytes = mac(&key, &[name, "\0", secret]);
             (name.to_owned(), hexadecimal(&bytes[..FINGERPRINT_BYTES]))
         });
         let noticed = KEYS.iter().filter(|key| is_noticed(key.name) && !key.is_secret());
         let settings = noticed.map(|key| (key.name.to_owned(), key.shown(config)));
-        Self { secrets: secrets.into(), settings: settings.collect() }
+        Self { secrets: secrets.into(), alone: alone.into(), settings: settings.collect() }
     }
 
-    /// Returns the configuration key of a secret that differs; `None` if none does. If
-    /// `auth.jwt_secret` does, the others cannot be compared. What only one of the two nodes knows
-    /// is not compared: it may be of another release.
-    pub fn differing_secret(&self, other: &Self) -> Option<&str> {
-        let differing = differing(&self.secrets, &other.secrets);
-        let first = differing.iter().find(|key| **key == COMPARES).or(differing.first());
-        first.copied()
+    /// Returns the configuration keys of all secrets that differ. If `auth.jwt_secret` does, it is
+    /// the first, and secrets that both nodes derive from it are left out. What only one of the two
+    /// nodes knows is not compared: it may be of another release.
+    pub fn differing_secrets(&self, other: &Self) -> Vec<&str> {
+        let keyed = differing(&self.secrets, &other.secrets);
+        if !keyed.contains(&COMPARES) {
+            return keyed;
+        }
+        let alone = differing(&self.alone, &other.alone);
+        let others = alone.into_iter().filter(|key| *key != COMPARES);
+        std::iter::once(COMPARES).chain(others).collect()
     }
 
     /// Returns the keys of settings that differ.

@@ -1,7 +1,6 @@
 //! The one table of configuration keys: [`Config`], its sections, and [`KEYS`] are made from it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -9,8 +8,13 @@ use tracing::Level;
 
 use super::address::Address;
 use super::error::one_line;
-use super::value::{Form, Raw, Value};
-use super::{IoBackend, LogFormat, Place, Secret, Storage, TlsWish, machine, secrets};
+use super::listen::Listen;
+use super::origins::Origins;
+use super::proxies::Proxies;
+use super::value::{Form, Mode, Raw, Value};
+use super::{
+    Compression, IoBackend, LogFormat, Place, Polling, Secret, Storage, TlsWish, machine, secrets,
+};
 use crate::limits::{
     MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, PREFIX_BYTES_MAX, REPLAY_SECONDS_MAX,
     SUBSCRIPTIONS_PER_CONNECTION_MAX, WORKERS_MAX,
@@ -21,6 +25,8 @@ use crate::message::SlowConsumer;
 /// a busy loop. More than an hour is a mistake, or meant as no timeout at all.
 const TIMEOUT: Form = Form::Number(50..=3_600_000);
 const REPLAY_SECONDS: Form = Form::Number(0..=REPLAY_SECONDS_MAX as u64);
+/// Bounds of rates of clients, a second; 0 for no limit.
+const PER_SECOND: Form = Form::Number(0..=1_000_000);
 /// Bounds of the bytes that a cluster's stream keeps.
 const STREAM_BYTES: RangeInclusive<u64> = 64 * 1024 * 1024..=1024 * 1024 * 1024 * 1024;
 /// Longest payload of Forge that can be configured, in bytes.
@@ -163,8 +169,10 @@ const fn capitals<const LENGTH: usize>(name: &str) -> [u8; LENGTH] {
 configuration! {
     /// All settings of a node, validated.
     Config, "FANFARE_" {
-        /// Address and port for all APIs.
-        listen: SocketAddr = "127.0.0.1:7130", Form::Address;
+        /// Where all APIs are served: one place or several. `[::]` stands for IPv4, too.
+        listen: Vec<Listen> = "127.0.0.1:7130", Form::Listens;
+        /// Permissions of unix sockets, in octal.
+        listen_mode: Mode = "660", Form::Mode;
         /// Directory of the store and of `keys.toml`; made at first start.
         data_dir: PathBuf = "./fanfare-data", Form::Path;
         /// Worker threads.
@@ -179,8 +187,21 @@ configuration! {
         log: Level = "info", Form::Choice(&["error", "warn", "info", "debug", "trace"]);
         /// Format of log lines: text for people, or a JSON object each.
         log_format: LogFormat = "text", Form::Choice(&["text", "json"]);
+        /// Time for which a node that is told to stop still serves new clients while its health
+        /// says that it drains, so that load balancers notice; then it drains.
+        drain_delay_ms: u64 = "0", Form::Number(0..=3_600_000);
         /// Time over which a node that stops closes its connections.
         drain_ms: u64 = "10000", Form::Number(0..=3_600_000);
+    }
+
+    /// TLS of clients, for all of `listen` but unix sockets.
+    tls: Tls, "FANFARE_TLS_" {
+        /// PEM files with certificates, each with those of its issuers behind it. A client receives
+        /// the first one that has the name that it asks for, or else the first of all. Their
+        /// contents are read again when they change. If not set, clients do not encrypt.
+        cert_file: Option<Vec<PathBuf>> = Unset, Form::Paths;
+        /// PEM files with their private keys, in the same order.
+        key_file: Option<Vec<PathBuf>> = Unset, Form::Paths;
     }
 
     /// Engine.IO (protocol 4): its timing, in milliseconds, and the client that pages may load.
@@ -208,6 +229,48 @@ configuration! {
         idle_timeout_ms: u64 = "75000", TIMEOUT;
         /// Time for a client to take a whole response.
         write_timeout_ms: u64 = "30000", TIMEOUT;
+    }
+
+    /// Pages of other origins (CORS).
+    cors: Cors, "FANFARE_CORS_" {
+        /// Origins whose pages may use the node; requests of others are refused. Those that are
+        /// listed by name may also send credentials of their browser. If not set, pages of every
+        /// origin may do both.
+        allowed_origins: Option<Origins> = Unset, Form::Origins;
+    }
+
+    /// Proxies in front of the node.
+    proxy: Proxy, "FANFARE_PROXY_" {
+        /// Addresses and networks of proxies whose `X-Forwarded-For` and `Forwarded` name the
+        /// client; `unix` stands for those on unix sockets. Sent by others, these headers count for
+        /// nothing.
+        trusted: Option<Proxies> = Unset, Form::Networks;
+    }
+
+    /// Limits of what clients may take of the node.
+    #[derive(Copy)]
+    limits: Limits, "FANFARE_LIMITS_" {
+        /// HTTP connections and sessions that the node may have at once; 0 for as many as it has
+        /// descriptors and memory for.
+        connections: usize = "0", Form::Number(0..=100_000_000);
+        /// Connections that one address (IPv6: one network of 64 bits) may have at once; 0 for no
+        /// limit. This machine has none.
+        connections_per_address: u32 = "0", Form::Number(0..=1_000_000);
+        /// Sessions that may begin in a second, on all transports together; 0 for no limit.
+        handshakes_per_second: u32 = "0", PER_SECOND;
+        /// Requests without a credential that are served in a second for one address (IPv6: one
+        /// network of 64 bits); 0 for no limit. This machine has none.
+        requests_per_second_per_address: u32 = "0", PER_SECOND;
+    }
+
+    /// WebSockets of all interfaces.
+    #[derive(Copy)]
+    websocket: WebSocket, "FANFARE_WEBSOCKET_" {
+        /// Compress messages for clients that offer it (permessage-deflate). Each publication is
+        /// compressed once, for all such clients.
+        compression: Compression = "off", Form::Choice(&["off", "on"]);
+        /// Length of a message, in bytes, from which on it is compressed.
+        compression_bytes: usize = "1024", Form::Number(1..=1 << 30);
     }
 
     /// How workers send to their clients.
@@ -357,6 +420,9 @@ configuration! {
         publish_timeout_ms: u64 = "1000", Form::Number(50..=10_000);
         /// Time for the nodes to count a publication's audience.
         audience_ms: u64 = "50", Form::Number(1..=1_000);
+        /// What becomes of long-polling requests of Socket.IO that reach another node than that of
+        /// their session: they are refused, or passed on to that node. Set the same on all nodes.
+        polling: Polling = "refuse", Form::Choice(&["refuse", "pass"]);
     }
 }
 
@@ -428,6 +494,8 @@ impl Key {
             let expected = self.form.expected();
             if self.form.is_hidden() {
                 format!("must be {expected}")
+            } else if let Some(why) = self.form.mistake(raw) {
+                format!("must be {expected}: {why}")
             } else {
                 format!("must be {expected}, not {}", raw.shown())
             }

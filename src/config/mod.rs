@@ -14,15 +14,20 @@ use std::path::{Path, PathBuf};
 pub mod address;
 pub mod client_files;
 pub mod cluster;
+mod entries;
 mod error;
 mod fingerprints;
 mod keys;
+pub mod listen;
 mod machine;
+pub mod origins;
+pub mod proxies;
 pub mod public_keys;
 mod reload;
 pub mod secrets;
 mod service_links;
 mod sources;
+pub mod tls_files;
 mod value;
 
 #[cfg(test)]
@@ -33,10 +38,11 @@ use crate::message::Millis;
 pub use error::{ConfigError, Place};
 pub use fingerprints::{Effective, Fingerprints};
 pub use keys::{
-    Auth, Cluster, Config, EngineIo, Forge, Http, Io, KEYS, Key, M2, Memory, Recovery, Webhooks,
-    markdown_table,
+    Auth, Cluster, Config, Cors, EngineIo, Forge, Http, Io, KEYS, Key, Limits, M2, Memory, Proxy,
+    Recovery, Tls, WebSocket, Webhooks, markdown_table,
 };
 pub use reload::{RELOADED, Reloaded};
+pub use value::Mode;
 
 use sources::Environment;
 use value::Raw;
@@ -61,6 +67,15 @@ pub enum IoBackend {
     Direct,
 }
 
+/// Whether messages to clients on WebSocket may be compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    /// Never.
+    Off,
+    /// If the client offers it.
+    On,
+}
+
 /// Where the streams of a cluster are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Storage {
@@ -68,6 +83,15 @@ pub enum Storage {
     Memory,
     /// On their disks.
     File,
+}
+
+/// What becomes of long-polling requests that reach another node than that of their session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polling {
+    /// They are refused.
+    Refuse,
+    /// They are passed on to that node.
+    Pass,
 }
 
 /// Whether a cluster's connections use TLS.
@@ -170,14 +194,6 @@ impl Config {
         mistakes.extend(config.exposures());
         ConfigError::of(mistakes)?;
         Ok(config)
-    }
-
-    /// Returns what lets others than the programs of this machine reach the node; `None` if no
-    /// setting says that they can. A setting that opens the node to others must be looked at here,
-    /// because everything that is lenient towards local callers asks this function.
-    pub fn exposure(&self) -> Option<Exposure> {
-        let is_local = self.listen.ip().to_canonical().is_loopback();
-        (!is_local).then_some(Exposure::Listens(self.listen))
     }
 
     /// Returns whether registered invocations of Forge are served to callers without a credential

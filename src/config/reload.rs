@@ -3,13 +3,14 @@
 use super::{Config, KEYS};
 
 /// The keys whose values a running node takes at a reload.
-pub const RELOADED: [&str; 6] = [
+pub const RELOADED: [&str; 7] = [
     "log",
     "auth.api_key",
     "auth.anon_key",
     "auth.public_keys_file",
     "auth.jwks_file",
     "m2.api_key",
+    "cors.allowed_origins",
 ];
 
 /// The settings that differ between the running configuration and a newer one, by their keys.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use tracing::Level;
@@ -52,7 +51,7 @@ fn readers_key() -> String {
 #[test]
 fn told_nothing_a_node_has_its_defaults() {
     let config = from_env(&[("PATH", "/bin"), ("fanfare_listen", "x")]).unwrap();
-    assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 7130)));
+    assert_eq!(config.listen, ["127.0.0.1:7130".parse().unwrap()]);
     assert_eq!(config.data_dir, PathBuf::from("./fanfare-data"));
     assert!((1..=crate::limits::WORKERS_MAX).contains(&config.workers));
     assert_eq!(config.acceptor_threads, 0);
@@ -118,7 +117,7 @@ fn the_command_line_wins_over_the_environment_over_the_file() {
     };
     let config = Config::load(&arguments, pairs(&env)).unwrap();
     assert_eq!((config.workers, config.log), (4, Level::TRACE));
-    assert_eq!(config.listen.to_string(), "[::1]:0");
+    assert_eq!(config.listen, ["[::1]:0".parse().unwrap()]);
     assert_eq!(config.data_dir, PathBuf::from("/elsewhere"));
     assert!(config.conformance);
 }
@@ -129,10 +128,13 @@ fn every_key_can_be_set_by_file_and_by_environment() {
     for key in KEYS {
         let text = match key.name {
             "listen" => "0.0.0.0:80".to_owned(),
+            "listen_mode" => "600".to_owned(),
             "log" => "debug".to_owned(),
             "log_format" => "json".to_owned(),
             "io.backend" => "direct".to_owned(),
             "io.zerocopy_bytes" => "16384".to_owned(),
+            "websocket.compression" => "on".to_owned(),
+            "websocket.compression_bytes" => "2048".to_owned(),
             "pin_threads" | "m2.require_auth" => "false".to_owned(),
             "m2.require_project" | "m2.notify_deletes" => "false".to_owned(),
             "m2.api_key" => readers_key(),
@@ -150,11 +152,15 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "auth.anon_key" => format!("anon_{}", "AF".repeat(32)),
             "auth.jwt_secret" => "s".repeat(32),
             "mailbox_publications" => "16".to_owned(),
+            name if name.starts_with("limits.") => "64".to_owned(),
+            "proxy.trusted" => "10.0.0.0/8".to_owned(),
+            "cors.allowed_origins" => "https://*.example.com".to_owned(),
             "cluster.nats" => "tls://nats-1.example.org:4333".to_owned(),
             "cluster.node" | "cluster.prefix" | "cluster.user" => "blue-7".to_owned(),
             "cluster.password" | "cluster.token" => "hunter2".to_owned(),
             "cluster.replicas" => "3".to_owned(),
             "cluster.storage" => "file".to_owned(),
+            "cluster.polling" => "pass".to_owned(),
             "cluster.stream_bytes" => "67108864".to_owned(),
             "cluster.tls" => "on".to_owned(),
             "cluster.private_network" => "true".to_owned(),
@@ -221,6 +227,10 @@ fn what_is_effective_is_itself_a_configuration() {
     assert!(config.effective().starts_with("listen = \"127.0.0.1:7130\"  # default\n"));
 }
 
+/// What a place to listen must be.
+const PLACE: &str = "must be an IP address and port, such as `127.0.0.1:7130`, or a unix socket, \
+                     such as `unix:/run/fanfare.sock` (up to 16, with commas between them)";
+
 fn assert_explained(cases: &[(&str, String)]) {
     let files = Files::new();
     for (toml, expected) in cases {
@@ -261,7 +271,7 @@ fn numbers_out_of_bounds_are_explained() {
 
 #[test]
 fn values_of_the_wrong_form_are_explained() {
-    let listen = "must be an IP address and port, such as `127.0.0.1:7130`, not";
+    let listen = format!("{PLACE}, not");
     let readers = "f.toml:2: `m2.api_key` must be at least 32 printable ASCII characters \
                    without blanks";
     assert_explained(&[
@@ -488,9 +498,8 @@ fn broken_arguments_are_explained() {
         Config::load(&arguments, pairs(&[])).map(drop).map_err(|error| error.to_string())
     };
     let listen = Arguments { listen: Some("7130".into()), ..Arguments::default() };
-    let expected = "argument --listen: `listen` must be an IP address and port, such as \
-                    `127.0.0.1:7130`, not \"7130\"";
-    assert_eq!(load(listen), Err(expected.into()));
+    let expected = format!("argument --listen: `listen` {PLACE}, not \"7130\"");
+    assert_eq!(load(listen), Err(expected));
     let workers = Arguments { workers: Some("0".into()), ..Arguments::default() };
     let expected = "argument --workers: `workers` must be a whole number from 1 to 250, not \"0\"";
     assert_eq!(load(workers), Err(expected.into()));

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -11,8 +10,14 @@ use tracing::Level;
 
 use super::address::Address;
 use super::error::start_of;
-use super::{IoBackend, LogFormat, Secret, Storage, TlsWish};
-use crate::limits::{CLUSTER_SERVERS_MAX, JWT_SECRET_BYTES_MIN, RATE_LIMIT_MAX};
+use super::listen::Listen;
+use super::origins::Origins;
+use super::proxies::Proxies;
+use super::{Compression, IoBackend, LogFormat, Polling, Secret, Storage, TlsWish};
+use crate::limits::{
+    CERTIFICATES_MAX, CLUSTER_SERVERS_MAX, JWT_SECRET_BYTES_MIN, LISTENERS_MAX, ORIGINS_MAX,
+    PROXIES_MAX, RATE_LIMIT_MAX,
+};
 use crate::message::SlowConsumer;
 
 /// Hexadecimal digits after the prefix of a [`Form::Key`].
@@ -28,8 +33,12 @@ const RATE_PRESET: (&str, u32) = ("forge", 50);
 /// The form that a value must have, besides its key's type.
 #[derive(Debug)]
 pub(super) enum Form {
-    Address,
+    /// Places to listen.
+    Listens,
     Path,
+    Paths,
+    /// Permissions of a file.
+    Mode,
     Number(RangeInclusive<u64>),
     Switch,
     /// Operations a second, by number or by name; 0 for no limit.
@@ -47,6 +56,10 @@ pub(super) enum Form {
     /// URLs of NATS servers. A message does not repeat them, because a wrong one may hold a
     /// password.
     Urls,
+    /// Origins of pages.
+    Origins,
+    /// Addresses and networks of proxies.
+    Networks,
     /// A name in subjects and of streams, with at most so many characters.
     Name(usize),
     /// A text of any length.
@@ -59,8 +72,15 @@ impl Form {
     /// Returns what an error or the README says that a value must be.
     pub(super) fn expected(&self) -> String {
         match self {
-            Self::Address => "an IP address and port, such as `127.0.0.1:7130`".to_owned(),
+            Self::Listens => format!(
+                "an IP address and port, such as `127.0.0.1:7130`, or a unix socket, such as \
+                 `unix:/run/fanfare.sock` (up to {LISTENERS_MAX}, with commas between them)"
+            ),
             Self::Path => "a path".to_owned(),
+            Self::Paths => {
+                format!("a path (up to {CERTIFICATES_MAX}, with commas between them)")
+            }
+            Self::Mode => "three octal digits, such as `660`".to_owned(),
             Self::Number(range) => {
                 format!("a whole number from {} to {}", range.start(), range.end())
             }
@@ -90,6 +110,14 @@ impl Form {
             Self::Urls => format!(
                 "1 to {CLUSTER_SERVERS_MAX} URLs with only host and port, such as \
                  `nats://10.0.0.5:4222` or `tls://nats.example.org`, separated by commas"
+            ),
+            Self::Origins => format!(
+                "1 to {ORIGINS_MAX} origins, such as `https://app.example.com`, \
+                 `https://*.example.com` or `null`, separated by commas"
+            ),
+            Self::Networks => format!(
+                "1 to {PROXIES_MAX} addresses and networks, such as `10.0.0.7`, `10.0.0.0/8` or \
+                 `2001:db8::/32`, or `unix`, separated by commas"
             ),
             Self::Name(bytes_max) => format!("1 to {bytes_max} of `a-z`, `0-9` and `-`"),
             Self::Text | Self::Password => {
@@ -133,6 +161,15 @@ impl Form {
         }
     }
 
+    /// Returns what is wrong with a value of several parts; `None` if the value as a whole says it.
+    pub(super) fn mistake(&self, raw: Raw<'_>) -> Option<String> {
+        match self {
+            Self::Origins => Origins::read(&raw.all_texts()?).err().map(|error| error.to_string()),
+            Self::Networks => Proxies::read(&raw.all_texts()?).err().map(|error| error.to_string()),
+            _ => None,
+        }
+    }
+
     fn names(&self) -> &'static [&'static str] {
         if let Self::Choice(names) = self { names } else { &[] }
     }
@@ -166,6 +203,21 @@ impl<'a> Raw<'a> {
             Self::Plain(text) => text.to_str(),
             Self::Toml(value) => value.as_str(),
         }
+    }
+
+    /// Returns the texts of an array, or of a text with commas.
+    fn all_texts(self) -> Option<Vec<&'a str>> {
+        match self {
+            Self::Toml(DeValue::Array(all)) => {
+                all.iter().map(|one| one.get_ref().as_str()).collect()
+            }
+            _ => Some(self.text()?.split(',').collect()),
+        }
+    }
+
+    /// Does the same; `None` if they are more than `most`.
+    fn texts(self, most: usize) -> Option<Vec<&'a str>> {
+        self.all_texts().filter(|texts| (1..=most).contains(&texts.len()))
     }
 
     fn number(self) -> Option<u64> {
@@ -219,13 +271,44 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-impl Value for SocketAddr {
+/// The permissions of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mode(pub u32);
+
+impl Value for Mode {
+    /// Reads a text or a number whose digits are octal.
     fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
-        raw.text()?.parse().ok()
+        let number = raw.number().map(|number| number.to_string());
+        let text = number.as_deref().or_else(|| raw.text())?;
+        let is_mode = matches!(text.as_bytes(), [b'1'..=b'7', b'0'..=b'7', b'0'..=b'7']);
+        is_mode.then(|| u32::from_str_radix(text, 8).ok().map(Self)).flatten()
     }
 
     fn show(&self, _form: &Form) -> Option<String> {
-        Some(quoted(self))
+        Some(format!("{:o}", self.0))
+    }
+}
+
+impl Value for Vec<Listen> {
+    fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
+        let all: Option<Self> =
+            raw.texts(LISTENERS_MAX)?.iter().map(|text| text.trim().parse().ok()).collect();
+        all.filter(|all| are_different(all))
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(list(self.iter()))
+    }
+}
+
+impl Value for Vec<PathBuf> {
+    fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
+        let path = |text: &&str| PathBuf::read(Raw::Plain(text.trim().as_ref()), form);
+        raw.texts(CERTIFICATES_MAX)?.iter().map(path).collect()
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(list(self.iter().map(|path| path.display())))
     }
 }
 
@@ -284,24 +367,35 @@ impl Value for String {
 }
 
 impl Value for Vec<Address> {
-    /// Reads a text with commas, or an array of texts.
     fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
-        let texts: Vec<&str> = match raw {
-            Raw::Toml(DeValue::Array(all)) => {
-                all.iter().map(|one| one.get_ref().as_str()).collect::<Option<_>>()?
-            }
-            _ => raw.text()?.split(',').collect(),
-        };
-        let is_bounded = (1..=CLUSTER_SERVERS_MAX).contains(&texts.len());
-        is_bounded.then_some(())?;
+        let texts = raw.texts(CLUSTER_SERVERS_MAX)?;
         let all: Option<Self> = texts.iter().map(|text| text.trim().parse().ok()).collect();
         // A server that stands twice would be tried twice.
-        all.filter(|all| all.iter().zip(1..).all(|(one, next)| !all[next..].contains(one)))
+        all.filter(|all| are_different(all))
     }
 
     fn show(&self, _form: &Form) -> Option<String> {
-        let texts: Vec<_> = self.iter().map(|one| quoted(one)).collect();
-        Some(if let [one] = &texts[..] { one.clone() } else { format!("[{}]", texts.join(", ")) })
+        Some(list(self.iter()))
+    }
+}
+
+impl Value for Proxies {
+    fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
+        Self::read(&raw.all_texts()?).ok()
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(list(self.entries()))
+    }
+}
+
+impl Value for Origins {
+    fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
+        Self::read(&raw.all_texts()?).ok()
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(list(self.entries()))
     }
 }
 
@@ -344,10 +438,22 @@ choices! {
     Level: [Self::ERROR, Self::WARN, Self::INFO, Self::DEBUG, Self::TRACE];
     LogFormat: [Self::Text, Self::Json];
     IoBackend: [Self::Auto, Self::Ring, Self::Direct];
+    Compression: [Self::Off, Self::On];
     Storage: [Self::Memory, Self::File];
+    Polling: [Self::Refuse, Self::Pass];
     TlsWish: [Self::Auto, Self::On, Self::Off];
     // Events of Forge must not be conflated, so `SlowConsumer::Latest` is left out.
     SlowConsumer: [Self::Close, Self::DropOldest];
+}
+
+fn are_different<T: PartialEq>(all: &[T]) -> bool {
+    all.iter().zip(1..).all(|(one, next)| !all[next..].contains(one))
+}
+
+/// Returns a list as TOML: one value stands for itself.
+fn list(values: impl Iterator<Item = impl Display>) -> String {
+    let texts: Vec<_> = values.map(|one| quoted(&one)).collect();
+    if let [one] = &texts[..] { one.clone() } else { format!("[{}]", texts.join(", ")) }
 }
 
 fn quoted(value: &dyn Display) -> String {

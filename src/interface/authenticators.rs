@@ -8,6 +8,7 @@ use super::forge::access::{ForgeAuth, audience};
 use super::m2::access::{M2Auth, Terms, WRITERS};
 use super::refusal_log::RefusalLog;
 use crate::auth::{Audience, Authenticator, Keys};
+use crate::config::origins::Origins;
 
 /// The `aud` values of tokens that interfaces sign or demand. A token with one of them is refused
 /// as a user's token, so this list must be complete.
@@ -23,6 +24,8 @@ pub struct Trust {
     pub token_lifetime_s: u64,
     /// The settings and the key of M2.
     pub m2: Terms,
+    /// The origins whose pages may use the node; `None` if all may.
+    pub origins: Option<Arc<Origins>>,
 }
 
 /// One thread's view of the keys that the node trusts, with a cache of the tokens that it has
@@ -35,6 +38,8 @@ pub struct Authenticators {
     pub forge: ForgeAuth,
     /// Authenticates readers and writers of M2.
     pub m2: M2Auth,
+    /// The origins whose pages may use the node; `None` if all may.
+    pub origins: Option<Arc<Origins>>,
     /// The log of callers that the thread has refused.
     pub refusals: RefusalLog,
     /// The trust that the authenticators above were made from.
@@ -47,7 +52,12 @@ impl Authenticators {
     /// Creates authenticators with empty caches, which keep these keys. `token_lifetime_s` is the
     /// lifetime of the Forge realtime tokens that they sign, in seconds.
     pub fn new(keys: Arc<Keys>, token_lifetime_s: u64, m2: Terms) -> Self {
-        Self::following(Arc::new(ArcSwap::from_pointee(Trust { keys, token_lifetime_s, m2 })))
+        Self::following(Arc::new(ArcSwap::from_pointee(Trust {
+            keys,
+            token_lifetime_s,
+            m2,
+            origins: None,
+        })))
     }
 
     /// Creates authenticators with empty caches, which take a new trust in [`Self::refresh`].
@@ -57,11 +67,12 @@ impl Authenticators {
 
     fn from_trust(mut trust: Cache<Arc<ArcSwap<Trust>>, Arc<Trust>>) -> Self {
         let made_from = trust.load().clone();
-        let Trust { keys, token_lifetime_s, m2 } = &*made_from;
+        let Trust { keys, token_lifetime_s, m2, origins } = &*made_from;
         Self {
             users: Authenticator::new(keys.clone()),
             forge: ForgeAuth::new(keys.clone(), *token_lifetime_s),
             m2: M2Auth::new(keys.clone(), m2.clone()),
+            origins: origins.clone(),
             refusals: RefusalLog::default(),
             made_from,
             trust,
@@ -89,6 +100,7 @@ mod tests {
             keys: Arc::new(Keys::new("ik_", "anon_", secret, &AUDIENCES).unwrap()),
             token_lifetime_s: 60,
             m2: Terms::new(true, None),
+            origins: None,
         };
         let (old, new) = ("o".repeat(32), "n".repeat(32));
         let claims = UserClaims { sub: "u", role: None, email: None, exp: None };

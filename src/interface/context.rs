@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 
 use super::authenticators::Authenticators;
 use super::authorize::{Authorizer, Standing};
+use super::deflating::Deflating;
 use super::frame::Frame;
 use super::insforge::detached::Detached;
 use super::m2::loads::PendingLoads;
@@ -58,6 +59,8 @@ pub struct Local {
     pub auth: Authenticators,
     /// The message that the session handles, if it arrived in several reads; empty otherwise.
     pub received: Received,
+    /// What the worker compresses and inflates messages with.
+    pub deflating: Deflating,
     /// Buffers for decoding JSON; use [`Context::with_json`].
     pub json: Scratch,
     /// The worker's cache of the policies' verdicts.
@@ -90,6 +93,7 @@ impl Local {
             leaves: DeferredLeaves::default(),
             auth,
             received: Received::default(),
+            deflating: Deflating::new(shared.config.websocket),
             json: Scratch::default(),
             authorizer: Authorizer::new(&shared.broker.policies),
             random,
@@ -120,6 +124,14 @@ impl Context<'_> {
         self.push(Frame::own(bytes));
     }
 
+    /// Puts a data frame that is for this connection alone into its outbox, compressed if the
+    /// client has negotiated that.
+    pub fn echo(&mut self, frame: Vec<u8>) {
+        let Local { deflating, counters, .. } = &mut *self.local;
+        let deflated = self.link.deflates().then(|| deflating.own(&frame, counters)).flatten();
+        self.send(deflated.unwrap_or(frame));
+    }
+
     /// Puts a WebSocket text frame that is for this connection alone into its outbox.
     pub fn send_text(&mut self, text: &str) {
         self.send(frame(Opcode::Text, &[text.as_bytes()]));
@@ -131,10 +143,21 @@ impl Context<'_> {
         self.local.outboxes.push(self.id.slot, self.link, frame)
     }
 
+    /// Returns the frame of a publication that many connections share, compressed if this one has
+    /// negotiated that.
+    fn shared_frame(&mut self, publication: &Arc<Publication>, encoding: Encoding) -> Frame {
+        let frame = Frame::of(publication, encoding);
+        if !self.link.deflates() {
+            return frame;
+        }
+        let Local { deflating, counters, .. } = &mut *self.local;
+        frame.deflated(publication, encoding, (deflating, counters))
+    }
+
     /// Delivers a publication to this connection alone, and counts it as fan-out does. Returns the
     /// number of bytes of its frame.
     pub fn deliver(&mut self, publication: &Arc<Publication>, encoding: Encoding) -> usize {
-        let frame = Frame::of(publication, encoding);
+        let frame = self.shared_frame(publication, encoding);
         let bytes = frame.as_ref().len();
         self.local.counters.matched.add(1);
         if !self.push(frame) {
@@ -144,7 +167,8 @@ impl Context<'_> {
     }
 
     /// Puts retained publications of a channel into the outbox, after the acknowledgement and
-    /// before live publications. `frame_of` makes the frame of each publication.
+    /// before live publications. `own_frame` makes the frame of a publication that is for this
+    /// client alone; `None` stands for the shared one.
     ///
     /// A replay fills at most half of the outbox, because live publications need room as well, and
     /// stops when the outbox holds `bytes_max` bytes. If not all publications fit, the subscriber
@@ -154,13 +178,14 @@ impl Context<'_> {
         (channel, encoding): (&Channel, Encoding),
         publications: &[Arc<Publication>],
         bytes_max: usize,
-        frame_of: impl Fn(&Arc<Publication>) -> Frame,
+        own_frame: impl Fn(&Arc<Publication>) -> Option<Frame>,
     ) -> Replayed {
         let (mut frames_left, bytes_left) = self.link.outbox.free_half();
         let mut bytes_left = bytes_left.min(bytes_max.saturating_sub(self.link.outbox.bytes()));
         let mut frames = Vec::with_capacity(publications.len());
         for publication in publications.iter().rev() {
-            let frame = frame_of(publication);
+            let frame = own_frame(publication);
+            let frame = frame.unwrap_or_else(|| self.shared_frame(publication, encoding));
             let length = frame.as_ref().len();
             if frames_left == 0 || bytes_left < length {
                 break;
@@ -199,7 +224,7 @@ impl Context<'_> {
         channel: &Channel,
         joining: &Joining,
     ) -> Result<(), Refusal> {
-        if self.link.is_leaving {
+        if self.link.is_leaving() {
             return Err(Refusal::Overloaded);
         }
         let mut subscriptions = self.local.subscriptions(self.shared, self.now);

@@ -5,7 +5,7 @@ use super::forge::wire as forge;
 use super::insforge::wire as insforge;
 use crate::broker::cursor::Cursor;
 use crate::codec::websocket::{Opcode, frame};
-use crate::message::{AckId, Channel, Content, Encoding, FrameBytes, Publication, Snapshot};
+use crate::message::{AckId, Channel, Content, Encoding, FrameBytes, Mark, Publication, Snapshot};
 
 /// Returns the WebSocket frame of a publication for one encoding. Long-polling sends the same bytes
 /// without the frame header.
@@ -35,8 +35,13 @@ pub fn presence(presence: &Snapshot, present: usize) -> String {
 pub fn text(publication: &Publication, encoding: Encoding) -> String {
     match &publication.content {
         Content::Event { payload } => forge::event(publication, payload, None),
-        _ => insforge::publication(publication, encoding),
+        _ => insforge::publication(publication, encoding, &publication.mark()),
     }
+}
+
+/// Returns the text of a message that tells its client to remember this mark.
+pub fn marked(publication: &Publication, encoding: Encoding, mark: &Mark) -> String {
+    insforge::publication(publication, encoding, mark)
 }
 
 /// Returns the text of a publication that a subscription receives again. `request` is the subscribe
@@ -44,7 +49,7 @@ pub fn text(publication: &Publication, encoding: Encoding) -> String {
 pub fn replayed(publication: &Publication, request: AckId) -> String {
     match &publication.content {
         Content::Event { payload } => forge::event(publication, payload, Some(request)),
-        _ => insforge::publication(publication, Encoding::Sdk),
+        _ => insforge::publication(publication, Encoding::Sdk, &publication.mark()),
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::convert::Infallible;
 
-use super::http::{self, HttpContext, Outcome, is_forwarded};
+use super::caller::Unknown;
+use super::http::{self, HttpContext, Outcome, Poll, admission};
 use super::rest::{ApiError, Reply};
+use super::throttle::has_credential;
 use super::websocket::upgrade;
 use super::{Session, events, forge, front, insforge, m2};
 use crate::broker::received::Received;
-use crate::codec::http::Request;
+use crate::codec::http::{Method, Request, Response};
+use crate::config::origins::Admission;
 use crate::interface::insforge::engineio::{self, Part};
 use crate::interface::insforge::violation::Violation;
 use crate::limits::HTTP_BODY_BYTES_MAX;
@@ -16,6 +19,8 @@ use crate::mailbox::{PollRefusal, Polled};
 #[cfg(test)]
 mod tests;
 
+/// The path of the node's metrics, which the runtime renders.
+pub const METRICS: &str = "/metrics";
 /// The path of the WebSocket that echoes messages, for conformance suites.
 const ECHO: &str = "/_test/echo";
 
@@ -36,7 +41,7 @@ pub enum Call {
 /// Returns what a request leads to. Paths that no interface has are refused with 404.
 pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     let path = &*request.path;
-    let is_conformance = http.shared.config.conformance && !is_forwarded(request);
+    let is_conformance = http.shared.config.conformance && !http.is_forwarded(request);
     if let Some(app) = insforge::http::app(path, is_conformance) {
         return insforge::http::entrance(http, request, app).map(Session::from, Call::Insforge);
     }
@@ -44,7 +49,7 @@ pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
         return insforge::http::refuse_astray(http, request);
     }
     if is_conformance && path == ECHO {
-        return upgrade(request, Session::Echo, None, None);
+        return upgrade(http, request, Session::Echo, None, None);
     }
     if front::is_ours(path) {
         return Entrance::Respond(front::response(request));
@@ -62,9 +67,112 @@ pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     insforge::rest::entrance(request).map(Session::Insforge, Call::Insforge)
 }
 
+/// Returns the refusal of a request before anything else is looked at, which is counted: its client
+/// is not known, sends too many requests, or is a page that may not use the node. `None` if the
+/// request may go on.
+pub fn refuse(
+    http: &HttpContext<'_>,
+    request: &Request,
+    unknown: Option<Unknown>,
+) -> Option<Response> {
+    if let Some(unknown) = unknown {
+        http.counters.refused_invalid.add(1);
+        http.note_refusal("http", unknown.why());
+        return Some(Reply::from(unknown.error()).into());
+    }
+    let is_checked = request.method != Method::Options && request.path != METRICS;
+    let refusal = match is_checked && has_credential(request) {
+        true => None,
+        false => refuse_rate(http, request),
+    };
+    refusal.or_else(|| refuse_origin(http, request))
+}
+
+/// Returns the refusal of a request of an address that sends too many without a credential, in the
+/// form that the request's interface has for it.
+fn refuse_rate(http: &HttpContext<'_>, request: &Request) -> Option<Response> {
+    let client = http.caller.address;
+    if http.shared.throttle.admit_request(client, http.now.monotonic()) {
+        return None;
+    }
+    http.counters.refused_address_rate.add(1);
+    http.note_refusal("http", "the address sends too many requests without a credential");
+    let reply = match forge::http::is_ours(&request.path) {
+        true => forge::http::refuse_rate(request),
+        false => ApiError::too_many_requests().into(),
+    };
+    Some(reply.into())
+}
+
+/// Returns the refusal of a connection of an address that has as many as it may have, and counts
+/// it.
+pub fn refuse_connection(http: &HttpContext<'_>) -> Response {
+    http.counters.refused_address_connections.add(1);
+    http.note_refusal("http", "the address has as many connections as it may have");
+    Reply::from(ApiError::too_many_of_address()).into()
+}
+
+/// Returns the refusal of a request with a credential that its way does not look at, or does not
+/// need: it counts at its address like one without.
+pub fn refuse_unchecked(
+    http: &HttpContext<'_>,
+    request: &Request,
+    entrance: &Entrance,
+) -> Option<Response> {
+    let checks = match entrance {
+        Entrance::Call(call) => !matches!(call, Call::Forge(forge::http::Route::Module(_))),
+        Entrance::Poll(poll) => !matches!(poll, Poll::Open(_)),
+        Entrance::Upgrade(upgrade) => upgrade.to.is_some(),
+        Entrance::Pass(_) => true,
+        Entrance::Health(_) | Entrance::Respond(_) => false,
+    };
+    if checks || !has_credential(request) { None } else { refuse_rate(http, request) }
+}
+
+/// Returns the refusal of a session that would begin now, which is counted, if too many do.
+pub fn refuse_session(http: &HttpContext<'_>, entrance: &Entrance) -> Option<Response> {
+    if !begins_session(entrance) || http.shared.throttle.admit_session(http.now.monotonic()) {
+        return None;
+    }
+    http.counters.refused_handshakes.add(1);
+    Some(Reply::from(ApiError::too_many_handshakes()).into())
+}
+
+/// Returns whether a session begins, and not only carries on with another request or transport.
+pub fn begins_session(entrance: &Entrance) -> bool {
+    match entrance {
+        Entrance::Upgrade(upgrade) => upgrade.to.is_none(),
+        Entrance::Poll(poll) => matches!(poll, Poll::Open(_)),
+        _ => false,
+    }
+}
+
+/// Returns the refusal of a request by a page whose origin may not use the node, in the form that
+/// the request's interface has for it. `None` if the request may go on.
+fn refuse_origin(http: &HttpContext<'_>, request: &Request) -> Option<Response> {
+    let asked = match &http.auth.borrow().origins {
+        Some(origins) => admission(request, origins),
+        None => None,
+    };
+    if asked != Some(Admission::Refused) {
+        return None;
+    }
+    http.counters.refused_origins.add(1);
+    http.note_refusal("http", "the page's origin is not in cors.allowed_origins");
+    tracing::debug!(origin = request.header("origin"), "refusing a page's request for its origin");
+    let path = &*request.path;
+    Some(if insforge::http::app(path, http.shared.config.conformance).is_some() {
+        insforge::http::refuse_origin()
+    } else if forge::http::is_ours(path) {
+        forge::http::refuse_origin(request).into()
+    } else {
+        Reply::from(ApiError::foreign_origin()).into()
+    })
+}
+
 /// Returns whether clients poll this path to watch a stopping node until its end.
 pub fn is_watched(path: &str) -> bool {
-    path == insforge::rest::HEALTH
+    matches!(path, insforge::rest::HEALTH | insforge::rest::LIVE)
 }
 
 /// Returns the outcome of a long-polling request from its worker's answer.

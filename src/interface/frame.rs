@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::deflating::Deflating;
 use super::encode::{self, encode};
 use crate::broker::cursor::Cursor;
 use crate::broker::outgoing::Outgoing;
 use crate::codec::websocket::{Opcode, frame};
-use crate::message::{AckId, Channel, Encoding, FrameBytes, Publication, SlowConsumer};
+use crate::message::{AckId, Channel, Encoding, FrameBytes, Mark, Publication, SlowConsumer};
+use crate::metrics::Counters;
 
 /// Bytes for one or many of this worker's connections.
 ///
@@ -53,6 +55,28 @@ impl Frame {
     /// Returns the frame of a publication for one encoding. Many connections share its bytes.
     pub fn of(publication: &Arc<Publication>, encoding: Encoding) -> Self {
         let bytes = publication.frame(encoding, encode);
+        Self(Rc::new(Shared { bytes, what: What::of(publication, encoding) }))
+    }
+
+    /// Returns the compressed form of this frame, which is the publication's for the encoding; the
+    /// frame itself if that is not compressed.
+    pub fn deflated(
+        &self,
+        publication: &Arc<Publication>,
+        encoding: Encoding,
+        (deflating, counters): (&mut Deflating, &Counters),
+    ) -> Self {
+        match deflating.frame(publication, encoding, &self.0.bytes, counters) {
+            Some(bytes) => Self(Rc::new(Shared { bytes, what: What::of(publication, encoding) })),
+            None => self.clone(),
+        }
+    }
+
+    /// Creates the frame of a publication that tells its client something else to remember than
+    /// other clients.
+    pub fn marked(publication: &Arc<Publication>, encoding: Encoding, mark: &Mark) -> Self {
+        let text = encode::marked(publication, encoding, mark);
+        let bytes = frame(Opcode::Text, &[text.as_bytes()]).into();
         Self(Rc::new(Shared { bytes, what: What::of(publication, encoding) }))
     }
 

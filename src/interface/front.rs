@@ -17,7 +17,7 @@ const DOCUMENTATION: &str = "Documentation: README.md of the project, and \"fanf
                              the machine of the node.";
 
 /// Paths that the node serves, and their purpose. No text has a character that HTML would escape.
-const SERVED: [(&str, &str); 9] = [
+const SERVED: [(&str, &str); 10] = [
     ("/socket.io/", "InsForge Realtime for clients of Socket.IO"),
     ("/api/realtime/channels", "InsForge Realtime: definitions of channels"),
     ("/api/realtime/messages", "InsForge Realtime: publish, and search the history"),
@@ -25,7 +25,8 @@ const SERVED: [(&str, &str); 9] = [
     ("/forge/realtime/v1/", "Forge Realtime: publish, WebSocket at ws, client.js and server.js"),
     ("/api/realtime/", "M2 Realtime for clients on WebSocket"),
     ("/api/realtime/resources/", "M2 Realtime: write, read and delete documents"),
-    ("/api/health", "whether the node works"),
+    ("/api/health", "whether the node works and should be sent clients"),
+    ("/api/health/live", "whether its process serves requests"),
     ("/metrics", "metrics for Prometheus"),
 ];
 

@@ -9,23 +9,26 @@ use bytestring::ByteString;
 use rand::rngs::StdRng;
 
 use super::authenticators::Authenticators;
+use super::caller::Caller;
 use super::rest::{ApiError, Challenge, Reply};
 use crate::auth::AdminError;
 use crate::broker::received::Received;
 use crate::codec::http::{Method, Request, Response};
 use crate::codec::json::Scratch;
+use crate::config::origins::{Admission, Origins};
 use crate::interface::shared::Shared;
 use crate::mailbox::{Answer, Inquiry, Pending, Query, Ticket, Tickets, Wish};
-use crate::message::{MessageId, Millis, Now, Refused, SessionId, WorkerId};
+use crate::message::{MessageId, Millis, NodeTag, Now, Refused, SessionId, WorkerId};
 use crate::metrics::{Counter, Counters};
 
 /// Response headers that pages of other origins may read, besides those that browsers always allow.
-const EXPOSED_HEADERS: &str =
-    "Content-Range, Preference-Applied, Retry-After, WWW-Authenticate, forge-proxy-error";
+const EXPOSED_HEADERS: &str = "Content-Range, Fanfare-Unanswered, Fanfare-Unconfirmed, Preference-Applied, Retry-After, \
+     WWW-Authenticate, forge-proxy-error";
 
 /// Adds the headers of a response that depend on its request: those that let the page which sent it
-/// read the response (CORS), and for a 401 which credential would do.
-pub fn complete(mut response: Response, request: &Request) -> Response {
+/// read the response (CORS), and for a 401 which credential would do. `origins` are the only ones
+/// whose pages may use the node; `None` if all may.
+pub fn complete(mut response: Response, request: &Request, origins: Option<&Origins>) -> Response {
     if response.status == 401 && !response.has("WWW-Authenticate") {
         response = response.header("WWW-Authenticate", Challenge::of(request).value());
     }
@@ -34,16 +37,32 @@ pub fn complete(mut response: Response, request: &Request) -> Response {
         _ => response.header("Vary", "Origin"),
     };
     let Some(origin) = request.header("origin") else { return response };
-    response
-        .header("Access-Control-Allow-Origin", origin.to_owned())
-        .header("Access-Control-Allow-Credentials", "true")
-        .header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
+    let admission = match origins {
+        None => Admission::Named,
+        Some(origins) => admission(request, origins).unwrap_or(Admission::Refused),
+    };
+    if admission == Admission::Refused {
+        return response;
+    }
+    let mut response = response.header("Access-Control-Allow-Origin", origin.to_owned());
+    if admission == Admission::Named {
+        response = response.header("Access-Control-Allow-Credentials", "true");
+    }
+    response.header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
 }
 
-/// Returns whether a proxy says that it has passed a request on. Such a request may come from
-/// anywhere, even if it arrives on loopback, and is never treated leniently. That no proxy says so
-/// proves nothing.
-pub(super) fn is_forwarded(request: &Request) -> bool {
+/// Returns what the page that has sent a request may do; `None` if no page has sent it. A request
+/// whose `Origin` is repeated or not UTF-8 is refused.
+pub(super) fn admission(request: &Request, origins: &Origins) -> Option<Admission> {
+    match request.only_header("origin") {
+        Ok(origin) => origin.map(|origin| origins.admit(origin)),
+        Err(_) => Some(Admission::Refused),
+    }
+}
+
+/// Returns whether a proxy says that it has passed a request on. That no proxy says so proves
+/// nothing.
+fn is_forwarded(request: &Request) -> bool {
     request.has_header(|name| {
         matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded-")
     })
@@ -56,6 +75,8 @@ pub enum Entrance<S, C> {
     Upgrade(Upgrade<S>),
     /// The request is forwarded to the worker of a long-polling session.
     Poll(Poll<S>),
+    /// The request is passed on to the node of a long-polling session.
+    Pass(Away),
     /// The request asks for the health of the node; this function renders it.
     Health(fn(&NodeHealth<'_>) -> Reply),
     /// The call runs once the request's body has been read.
@@ -73,6 +94,8 @@ pub struct Upgrade<S> {
     pub session: S,
     /// The worker that must take the session; `None` if any worker may.
     pub to: Option<WorkerId>,
+    /// Whether messages may be compressed.
+    pub deflates: bool,
 }
 
 /// The request of a long-polling client.
@@ -86,12 +109,23 @@ pub enum Poll<S> {
     Post(SessionId),
 }
 
+/// The request of a long-polling client for a session of another node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Away {
+    /// The node of the session.
+    pub node: NodeTag,
+    /// The session, as that node names it.
+    pub session: SessionId,
+    /// Whether the client sends packets. Otherwise it asks for packets.
+    pub is_post: bool,
+}
+
 /// The health of the node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeHealth<'a> {
     /// When the client asked, in milliseconds since the epoch.
     pub now: Millis,
-    /// Whether the node is stopping.
+    /// Whether the node is stopping, or is about to.
     pub is_stopping: bool,
     /// One text for each thread that does not do its work.
     pub problems: &'a [String],
@@ -117,12 +151,13 @@ impl<S, C> Entrance<S, C> {
         call: impl FnOnce(C) -> D,
     ) -> Entrance<T, D> {
         match self {
-            Self::Upgrade(Upgrade { head, session: opened, to }) => {
-                Entrance::Upgrade(Upgrade { head, session: session(opened), to })
+            Self::Upgrade(Upgrade { head, session: opened, to, deflates }) => {
+                Entrance::Upgrade(Upgrade { head, session: session(opened), to, deflates })
             }
             Self::Poll(Poll::Open(opened)) => Entrance::Poll(Poll::Open(session(opened))),
             Self::Poll(Poll::Get(id)) => Entrance::Poll(Poll::Get(id)),
             Self::Poll(Poll::Post(id)) => Entrance::Poll(Poll::Post(id)),
+            Self::Pass(away) => Entrance::Pass(away),
             Self::Health(render) => Entrance::Health(render),
             Self::Call(one) => Entrance::Call(call(one)),
             Self::Respond(response) => Entrance::Respond(response),
@@ -155,6 +190,8 @@ pub struct HttpContext<'a> {
     pub now: Now,
     /// Whether the node is stopping.
     pub is_stopping: bool,
+    /// The client of the request.
+    pub caller: Caller,
     /// The state that all threads share.
     pub shared: &'a Shared,
     /// The keys and caches that the thread verifies credentials with.
@@ -173,8 +210,15 @@ pub struct HttpContext<'a> {
 
 impl<'a> HttpContext<'a> {
     /// Notes in the log that an interface has refused a caller for this reason.
-    pub(super) fn note_refusal(&self, api: &'static str, why: &'static str) {
-        self.auth.borrow_mut().refusals.note(api, why, self.now.monotonic());
+    pub fn note_refusal(&self, api: &'static str, why: &'static str) {
+        let mut auth = self.auth.borrow_mut();
+        auth.refusals.note_from(self.caller.address, api, why, self.now.monotonic());
+    }
+
+    /// Returns whether a proxy has passed the request on, as far as that is known. Such a request
+    /// may come from anywhere, even if it arrives on loopback, and is never treated leniently.
+    pub(super) fn is_forwarded(&self, request: &Request) -> bool {
+        self.caller.is_proxied || is_forwarded(request)
     }
 
     /// Returns a payload that outlives the body that it is a part of: a slice of the body, or a
@@ -261,7 +305,7 @@ impl<'a> HttpContext<'a> {
         let (authorization, api_key) =
             (request.header("authorization"), request.header("x-api-key"));
         users.admin(authorization, api_key, self.now.wall_seconds()).map_err(|error| {
-            refusals.note("admin", error.why(), self.now.monotonic());
+            refusals.note_from(self.caller.address, "admin", error.why(), self.now.monotonic());
             let refused = ApiError::new(error.status(), error.error(), error.to_string());
             match error {
                 AdminError::Token(problem) => {

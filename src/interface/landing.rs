@@ -1,9 +1,9 @@
 //! Where the cluster's stream meets this node: its publications land on the node's subscribers, and
 //! those of the node's publishers depart.
 
+mod conditions;
 mod flights;
 
-use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -25,10 +25,12 @@ use crate::cluster::wire;
 use crate::limits::DEFINITIONS_AGAIN_MS;
 use crate::mailbox::{Mailbox, Submitted, WorkerMailboxes};
 use crate::message::{
-    Behind, Channel, ChannelOptions, ChannelOrder, Heard, Landed, Left, MessageId, Millis, Nanos,
-    NodeLife, Now, Outgoing, PresenceMode, Publication, Space, Spread, Taking, Tidings, WorkerId,
+    Behind, Channel, ChannelOptions, ChannelOrder, Heard, Landed, Left, MarkPlace, MessageId,
+    Millis, Nanos, NodeLife, Now, Outgoing, PresenceMode, Publication, Space, Spread, StreamPlace,
+    Taking, Tidings, WorkerId,
 };
 use crate::metrics::Counters;
+use conditions::Conditions;
 use flights::Flights;
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
@@ -42,8 +44,7 @@ pub struct Landing<S, C> {
     submitted: Receiver<Submitted>,
     flights: Flights,
     definitions: Seen,
-    /// Whether the node has served the cluster's channels since it started.
-    has_served: bool,
+    conditions: Conditions,
     counters: Arc<Counters>,
     clock: C,
 }
@@ -60,8 +61,16 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
         let flights = Flights::default();
         let all = shared.broker.definitions.load_full();
         let definitions = Seen { all, again: None };
-        let has_served = false;
-        Self { shared, membership, submitted, flights, definitions, has_served, counters, clock }
+        Self {
+            shared,
+            membership,
+            submitted,
+            flights,
+            definitions,
+            conditions: Conditions::default(),
+            counters,
+            clock,
+        }
     }
 
     fn workers(&self) -> &WorkerMailboxes {
@@ -73,13 +82,19 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
         (self.clock)().monotonic()
     }
 
-    /// Returns the publication as this node delivers it: under its own options.
-    fn publication(&self, published: wire::Published) -> Arc<Publication> {
-        self.publication_at((self.clock)().nanos, published)
+    /// Returns the publication as this node delivers it now.
+    fn publication(
+        &self,
+        published: wire::Published,
+        place: MarkPlace,
+        is_in_order: bool,
+    ) -> Arc<Publication> {
+        let publication = self.publication_of((self.clock)().nanos, published);
+        Arc::new(publication.at_place(place, is_in_order))
     }
 
-    /// Returns the publication, accepted at this time of the node.
-    fn publication_at(&self, accepted: Nanos, published: wire::Published) -> Arc<Publication> {
+    /// Returns the publication under this node's own options, accepted at this time of the node.
+    fn publication_of(&self, accepted: Nanos, published: wire::Published) -> Publication {
         let wire::Published { channel, id, at, content } = published;
         let options = match channel.space() {
             Space::Topics => self.shared.forge.options(),
@@ -92,7 +107,7 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> Landing<S, C> {
         let is_recoverable = options_recover(&channel) && self.shared.recovery.is_some();
         let publication = Publication::new(id, channel, at, content);
         let publication = publication.accepted(accepted).under(options);
-        Arc::new(publication.recoverable(is_recoverable))
+        publication.recoverable(is_recoverable)
     }
 
     /// Returns the presence mode of a channel; `None` if no definition governs it any more.
@@ -159,25 +174,28 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
         is_needed.then(|| Want { channel: channel.clone(), needs_seed, needs_listener })
     }
 
-    fn attached(&mut self, channel: &Channel, from: Seq) -> bool {
+    fn attached(&mut self, channel: &Channel, from: MarkPlace) -> bool {
         self.shared.broker.directory.attached(self.workers(), channel, from, self.clock_ms()) > 0
     }
 
-    fn lacks_earlier(&mut self, channel: &Channel) -> bool {
+    fn lacks_earlier(&mut self, channel: &Channel) -> Option<Seq> {
         self.shared.broker.directory.lacks_earlier(channel)
     }
 
     fn earlier(&mut self, channel: &Channel, earlier: Option<Earlier>) -> bool {
         let now = (self.clock)();
         let age = |at: Millis| now.wall.saturating_sub(at);
-        let filling = earlier.map(|Earlier { publications, since }| {
+        let filling = earlier.map(|Earlier { epoch, behind, is_all, publications, since }| {
             let each = publications.into_iter().map(|(seq, one)| {
                 let age = age(one.at);
                 let accepted = now.nanos.saturating_sub(age.saturating_mul(NANOS_PER_MILLI));
-                (seq, age, self.publication_at(accepted, one))
+                let publication = self.publication_of(accepted, one);
+                // A reader of the channel's past receives it in order.
+                let place = MarkPlace::new(epoch, seq);
+                (seq, age, Arc::new(publication.at_place(place, true)))
             });
-            let whole_since = now.monotonic().saturating_sub(age(since));
-            Filling { publications: each.collect(), whole_since }
+            let whole_since = is_all.then(|| now.monotonic().saturating_sub(age(since)));
+            Filling { publications: each.collect(), behind, whole_since }
         });
         self.shared.broker.directory.fill(channel, filling);
         self.shared.broker.directory.carry_on(self.workers(), channel) > 0
@@ -191,12 +209,17 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
         self.shared.broker.directory.detached(channel);
     }
 
-    fn deliver(&mut self, published: wire::Published, seq: Seq) -> Landed {
+    fn deliver(
+        &mut self,
+        published: wire::Published,
+        place: MarkPlace,
+        is_in_order: bool,
+    ) -> Landed {
         if published.channel.space() == Space::Topics {
             self.shared.events.note(published.at);
         }
-        let publication = self.publication(published);
-        self.shared.broker.directory.publish_ordered(self.workers(), &publication, seq)
+        let publication = self.publication(published, place, is_in_order);
+        self.shared.broker.directory.publish_ordered(self.workers(), &publication, place)
     }
 
     fn behind(&mut self, channel: &Channel) -> Option<Vec<Behind>> {
@@ -213,10 +236,12 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
         &mut self,
         channel: &Channel,
         worker: WorkerId,
-        missed: Vec<(Seq, wire::Published)>,
+        missed: Vec<(MarkPlace, wire::Published)>,
     ) -> bool {
-        let missed: Vec<_> =
-            missed.into_iter().map(|(seq, one)| (seq, self.publication(one))).collect();
+        let missed: Vec<_> = missed
+            .into_iter()
+            .map(|(place, one)| (place.seq(), self.publication(one, place, false)))
+            .collect();
         self.shared.broker.directory.catch_up(self.workers(), (channel, worker), &missed)
     }
 
@@ -278,10 +303,10 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
         Some(Departing { token, publication: wire, is_counted, repeat })
     }
 
-    fn settled(&mut self, token: u64, published: Published) {
+    fn settled(&mut self, token: u64, published: Published, epoch: u64) {
         let mailboxes = &self.shared.broker.mailboxes;
         let now = self.clock_ms();
-        if !self.flights.settled(mailboxes, token, published, now) {
+        if !self.flights.settled(mailboxes, (token, published), epoch, now) {
             self.counters.late_unkept.add(1);
         }
     }
@@ -322,21 +347,19 @@ impl<S: Deref<Target = Shared>, C: Fn() -> Now> landing::Landing for Landing<S, 
         if let Some(takings) = self.shared.broker.directory.takings() {
             takings.set_nodes(vitals.nodes);
         }
+        if let (Some(stream), true) =
+            (&self.shared.broker.mailboxes.stream, self.flights.is_empty())
+        {
+            // What departs from now on comes behind what was heard.
+            stream.note(StreamPlace { epoch: vitals.epochs.0, seq: vitals.heard });
+        }
         self.membership.measured(vitals);
+        self.conditions.tell();
     }
 
     fn condition(&mut self, condition: &Condition) {
-        let before = self.membership.note(condition, (self.clock)());
-        let (served, serves) = (before.is_serving(), condition.is_serving());
-        // How long it has lasted is not worth a line each second.
-        let is_new = mem::discriminant(&*before) != mem::discriminant(condition);
-        match (served, serves) {
-            (_, false) if self.has_served && is_new => tracing::warn!("{condition}"),
-            // A node that has just started has to find out first. What keeps it out is told apart.
-            (_, false) => tracing::debug!("{condition}"),
-            (false, true) => tracing::info!("{condition}"),
-            (true, true) => tracing::debug!("{condition}"),
-        }
-        self.has_served |= serves;
+        let now = (self.clock)();
+        self.membership.note(condition, now);
+        self.conditions.note(condition, now.monotonic());
     }
 }

@@ -60,13 +60,12 @@ impl Membership {
         (!condition.is_serving()).then(|| (condition.to_string(), is_lasting || is_late))
     }
 
-    /// Notes the condition of the node at this time. Returns the one before.
-    pub fn note(&self, condition: &Condition, now: Now) -> Arc<Condition> {
+    /// Notes the condition of the node at this time.
+    pub fn note(&self, condition: &Condition, now: Now) {
         let before = self.condition.swap(Arc::new(condition.clone()));
         if before.is_serving() && !condition.is_serving() {
             self.since.store(now.monotonic(), Ordering::Release);
         }
-        before
     }
 
     /// Notes how far the end of the node is. The bell of the cluster's thread must be rung.

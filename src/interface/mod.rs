@@ -23,6 +23,7 @@
 //! - `authorize.rs`: a worker's cache of the policies' verdicts.
 //! - `heartbeat.rs`: pings, and the end of connections whose clients do not answer.
 //! - `encode.rs`: the bytes of a publication for each encoding.
+//! - `deflating.rs`: the compression of messages.
 //! - `frame.rs`: the frames that outboxes hold.
 //! - `rest/`: bodies, replies, errors and dates of REST calls.
 //! - `insforge/`, `events/`, `forge/`, `m2/`: the interfaces, a folder each.
@@ -36,7 +37,9 @@
 
 pub mod authenticators;
 pub mod authorize;
+pub mod caller;
 pub mod context;
+pub mod deflating;
 pub mod encode;
 pub mod entrance;
 pub mod events;
@@ -54,8 +57,9 @@ pub mod next;
 mod polling;
 pub mod refusal_log;
 pub mod rest;
-mod resuming;
+pub mod resuming;
 pub mod shared;
+pub mod throttle;
 mod websocket;
 
 use std::sync::Arc;
@@ -169,7 +173,7 @@ impl Session {
             }
             Self::Events(_) => Next::Stay,
             Self::Echo => {
-                ctx.send_text(text);
+                ctx.echo(wire::frame(Opcode::Text, &[text.as_bytes()]));
                 Next::Stay
             }
         }
@@ -189,7 +193,7 @@ impl Session {
             }
             Self::Events(_) => Next::Stay,
             Self::Echo => {
-                ctx.send(wire::frame(Opcode::Binary, &[data]));
+                ctx.echo(wire::frame(Opcode::Binary, &[data]));
                 Next::Stay
             }
         }

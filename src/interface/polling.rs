@@ -32,6 +32,14 @@ impl Session {
         }
     }
 
+    /// Answers the kept request for packets without any, because the node that has passed it on
+    /// stops.
+    pub fn on_poll_release(&mut self, ctx: &Context<'_>) {
+        if let Some(session) = self.engineio() {
+            session.on_poll_release(ctx);
+        }
+    }
+
     /// Handles one packet of a request in which a long-polling client sends packets.
     ///
     /// # Errors

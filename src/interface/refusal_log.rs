@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::message::Millis;
+use crate::message::{Millis, Peer};
 
 /// Time between two log lines of one thread about one reason, in milliseconds.
 const EVERY_MS: Millis = 10_000;
@@ -30,6 +30,17 @@ impl RefusalLog {
     pub fn note(&mut self, api: &'static str, why: &'static str, now: Millis) {
         if let Some(count) = self.due(api, why, now) {
             tracing::info!(api, reason = why, count, "callers were refused");
+        }
+    }
+
+    /// Does the same for a caller whose address is known. A line names that of the last of them,
+    /// and at `debug` there is a line for each.
+    pub fn note_from(&mut self, client: Peer, api: &'static str, why: &'static str, now: Millis) {
+        match self.due(api, why, now) {
+            Some(count) => {
+                tracing::info!(api, reason = why, count, %client, "callers were refused");
+            }
+            None => tracing::debug!(api, reason = why, %client, "a caller was refused"),
         }
     }
 

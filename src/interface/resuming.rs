@@ -1,10 +1,13 @@
 //! Events of a client that resumes an earlier session. Only Engine.IO has them: other sessions
 //! ignore them.
 
-use super::Session;
 use super::context::Context;
 use super::insforge::detached::Resuming;
+pub use super::insforge::returning::give_back_to as give_back;
+pub use super::insforge::sharing::{answered_away, expire, share_away};
 use super::next::Next;
+use super::{Session, insforge};
+use crate::message::{Activation, NotShared, NotTaken, Offset, TakenSession};
 
 /// Events of resuming, and of the move to the worker that keeps the earlier session.
 impl Session {
@@ -19,6 +22,42 @@ impl Session {
     ) -> Next {
         match self.engineio() {
             Some(session) => session.on_displaced(ctx, resuming, is_theirs),
+            None => Next::Stay,
+        }
+    }
+
+    /// Continues to resume a session that the nodes of the cluster were asked for. Returns it if it
+    /// is taken over and the client does not wait for it.
+    pub fn on_taken(
+        &mut self,
+        ctx: &mut Context<'_>,
+        taken: Result<TakenSession, NotTaken>,
+    ) -> Option<TakenSession> {
+        match self.engineio() {
+            Some(session) => session.on_taken(ctx, taken),
+            None => taken.ok(),
+        }
+    }
+
+    /// Takes the beginning of a subscription that the session had before its connection was cut.
+    pub fn on_joined_again(&mut self, ctx: &mut Context<'_>, activation: Activation) {
+        if self.engineio().is_some() {
+            insforge::Session::on_joined_again(ctx, activation);
+        }
+    }
+
+    /// Lets the other nodes of a cluster know what the session is. If `is_again`, they are told
+    /// even if they know it.
+    pub fn share(&mut self, ctx: &mut Context<'_>, is_again: bool) {
+        if let Some(session) = self.engineio() {
+            session.share(ctx, is_again);
+        }
+    }
+
+    /// Takes the answer to that.
+    pub fn on_shared(&mut self, ctx: &mut Context<'_>, answer: Result<Offset, NotShared>) -> Next {
+        match self.engineio() {
+            Some(session) => session.on_shared(ctx, answer),
             None => Next::Stay,
         }
     }

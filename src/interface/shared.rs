@@ -7,10 +7,11 @@ use super::forge;
 use super::insforge::client_bundle::ClientBundle;
 use super::insforge::unsupported;
 use super::membership::Membership;
+use super::throttle::Throttle;
 use crate::broker::directory::Published;
 use crate::broker::publish::{Broker, Submission};
 use crate::config::{Config, EngineIo, Forge, M2, Recovery};
-use crate::message::{Millis, Now, Publication, Refused};
+use crate::message::{Millis, NodeTag, Now, Publication, Refused};
 
 /// The state that the sessions and calls of all threads share.
 #[derive(Debug)]
@@ -21,6 +22,9 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// The node's part in its cluster; `None` without a cluster.
     pub membership: Option<Arc<Membership>>,
+    /// What stands for this node in ids of Engine.IO sessions; `None` if the long-polling requests
+    /// of these sessions are not passed on to it.
+    pub tag: Option<NodeTag>,
     /// The configuration of Engine.IO.
     pub timings: EngineIo,
     /// The configuration of recovery; `None` if recovery is off.
@@ -37,6 +41,8 @@ pub struct Shared {
     pub client_bundle: ClientBundle,
     /// What clients of Socket.IO asked for in vain, for the log.
     pub unsupported: unsupported::Log,
+    /// The rates at which sessions may begin and addresses may send requests.
+    pub throttle: Throttle,
 }
 
 impl Shared {
@@ -46,6 +52,12 @@ impl Shared {
     pub fn closes_at(&self, expires_at: Option<u64>, now: Now) -> Option<Millis> {
         let expires_s = expires_at.filter(|_| self.config.auth.close_expired)?;
         Some(now.until_wall(expires_s.saturating_mul(1_000)))
+    }
+
+    /// Returns whether the nodes of a cluster share the sessions of Socket.IO, so that each of them
+    /// can resume them.
+    pub fn shares_sessions(&self) -> bool {
+        self.recovery.is_some() && self.broker.mailboxes.stream.is_some()
     }
 
     /// Publishes on a channel. Interfaces make the frames. Returns the publication, and how the
@@ -70,10 +82,12 @@ impl Shared {
         Self {
             broker,
             membership: None,
+            tag: None,
             timings: config.engine_io.clone(),
             recovery: recovery.is_on().then_some(recovery),
             forge: config.forge,
             m2: config.m2.clone(),
+            throttle: Throttle::new(&config.limits),
             config,
             start,
             events: forge::Events::default(),

@@ -2,30 +2,37 @@
 //! interfaces.
 
 use super::Session;
-use super::context::Context;
-use super::http::{Entrance, Upgrade};
+use super::context::{Context, Local};
+use super::http::{Entrance, HttpContext, Upgrade};
 use super::next::{Close, Next, Reason};
 use crate::broker::received::Received;
 use crate::codec::http::{Request, Response};
-use crate::codec::websocket::{self as wire, Decoder, FrameError, Message, Opcode, handshake};
+use crate::codec::websocket::handshake::{self, Accept, HandshakeError};
+use crate::codec::websocket::{self as wire, Decoder, FrameError, Message, Opcode, extension};
+use crate::config::Compression;
 use crate::message::WorkerId;
 
 /// Returns the upgrade to a WebSocket, or a refusal if the request breaks the rules of the
 /// handshake. `protocol` is the subprotocol that the interface and the client have agreed on; `to`
 /// is the worker that must take the session, `None` if any worker may.
 pub(super) fn upgrade<S, C>(
+    http: &HttpContext<'_>,
     request: &Request,
     session: S,
     protocol: Option<String>,
     to: Option<WorkerId>,
 ) -> Entrance<S, C> {
-    match handshake::check(request) {
-        Ok(accept) => {
+    match check(request, http.shared.config.websocket.compression) {
+        Ok((accept, extension)) => {
             let mut head = handshake::response(accept);
             if let Some(protocol) = protocol {
                 head = head.header("Sec-WebSocket-Protocol", protocol);
             }
-            Entrance::Upgrade(Upgrade { head: Some(head), session, to })
+            let deflates = extension.is_some();
+            if let Some(extension) = extension {
+                head = head.header("Sec-WebSocket-Extensions", extension);
+            }
+            Entrance::Upgrade(Upgrade { head: Some(head), session, to, deflates })
         }
         Err(error) => {
             let mut response = Response::text(error.status(), error.to_string());
@@ -35,6 +42,19 @@ pub(super) fn upgrade<S, C>(
             Entrance::Respond(response)
         }
     }
+}
+
+/// Checks a handshake. Returns what accepts it, and the compression that is agreed on, if any.
+fn check(
+    request: &Request,
+    compression: Compression,
+) -> Result<(Accept, Option<String>), HandshakeError> {
+    let accept = handshake::check(request)?;
+    let extension = match compression {
+        Compression::Off => None,
+        Compression::On => extension::negotiate(request).map_err(|_| HandshakeError::Extensions)?,
+    };
+    Ok((accept, extension))
 }
 
 impl Session {
@@ -53,7 +73,14 @@ impl Session {
             return Next::Stay;
         };
         loop {
-            let next = match decoder.next(bytes, at, bytes_max) {
+            let deflates = ctx.link.deflates();
+            let Local { deflating, counters, .. } = &mut *ctx.local;
+            let inflater = deflates.then_some(&mut deflating.inflater);
+            let message = decoder.next_inflated(bytes, at, bytes_max, inflater);
+            if deflates {
+                deflating.count_inflated(counters);
+            }
+            let next = match message {
                 Ok(Some(message)) => self.on_message(ctx, message),
                 Ok(None) => return Next::Stay,
                 Err(FrameError::MessageTooLong) => {

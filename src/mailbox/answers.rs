@@ -44,6 +44,15 @@ impl<T> From<T> for Changed<T> {
     }
 }
 
+/// What the nodes of a cluster have found together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gathered<T> {
+    /// What those that answered have found.
+    pub found: T,
+    /// The nodes that have not answered in time, or are gone.
+    pub unanswered: Vec<Box<str>>,
+}
+
 /// The result of a write or a deletion of a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Written {
@@ -78,4 +87,6 @@ pub enum StoreRefusal {
     Unavailable,
     /// It is not known whether the cluster has taken the change.
     Unknown,
+    /// Nodes of the cluster that may have what was asked for do not answer.
+    Incomplete,
 }

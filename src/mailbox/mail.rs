@@ -7,7 +7,7 @@ use super::inbox::Slot;
 use super::ticket::Ticket;
 use crate::message::{
     AckId, Activation, Channel, ConnId, Deactivation, Delivery, Found, Load, Publication,
-    SessionId, Settled, Verdict,
+    SessionId, SessionTold, Settled, Verdict,
 };
 
 /// Everything that can be posted to a worker.
@@ -26,6 +26,9 @@ pub enum Mail {
     Recover(ConnId),
     /// The client of a long-polling request of this session has gone away.
     PollGone(SessionId),
+    /// The long-polling request that waits for packets of this session is to be answered without,
+    /// because the node that has passed it on stops.
+    PollRelease(SessionId),
     /// The store's answer to a [`Load`].
     Loaded(Box<Loaded>),
     /// The policies' answer to a question.
@@ -34,6 +37,8 @@ pub enum Mail {
     JoinRefused(Box<JoinRefused>),
     /// What became of a publication of one of the worker's connections.
     Settled(Box<Settled>),
+    /// The answer to a [`SessionAsk`](super::SessionAsk).
+    Session(Box<SessionTold>),
     /// Publications of this channel may be missing here.
     Gap(Box<Channel>),
     /// Asks whether this worker still takes its mail.

@@ -12,31 +12,38 @@ mod doorbell;
 mod inbox;
 mod interests;
 mod mail;
+mod passing;
 mod questions;
 mod queue;
 mod reservation;
 mod ticket;
 mod workers;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Receiver;
 
 use crate::limits::{
-    DOCUMENT_QUEUE_BYTES_MAX, DOCUMENT_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX, HISTORY_QUEUE_MAX,
-    HTTP_CONNECTIONS_MAX, LOADS_PER_WORKER_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX,
-    READER_QUEUE_MAX, STORE_QUEUE_MAX, STREAM_QUEUE_BYTES_MAX, STREAM_QUEUE_MAX,
+    CLUSTER_POLLS_ANSWERED_MAX, CLUSTER_POLLS_PASSED_MAX, DOCUMENT_QUEUE_BYTES_MAX,
+    DOCUMENT_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX, HISTORY_QUEUE_MAX, HTTP_CONNECTIONS_MAX,
+    LOADS_PER_WORKER_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX, READER_QUEUE_MAX,
+    SESSION_ASKS_MAX, STORE_QUEUE_MAX, STREAM_QUEUE_BYTES_MAX, STREAM_QUEUE_MAX,
 };
-use crate::message::{Load, Question, Refused, WorkerId};
+use crate::message::{Load, Question, RecoveryKey, Refused, SessionWish, StreamPlace, WorkerId};
 
-pub use answers::{Changed, Health, PollRefusal, Polled, StoreRefusal, StoreResult, Written};
+pub use answers::{
+    Changed, Gathered, Health, PollRefusal, Polled, StoreRefusal, StoreResult, Written,
+};
 pub use doorbell::Doorbell;
 use inbox::mailbox;
 pub use inbox::{Capacity, Inbox, Mailbox, Slot};
 pub use interests::Interests;
 pub use mail::{JoinRefused, Loaded, Mail, PollTicket};
-pub use questions::{Keep, Keeping, Publisher, Query, StoreChange, Submitted, Wish, Write};
+pub use passing::{AwayPoll, Passing, PassingEnds, PassingQueue, Receipt};
+pub use questions::{
+    Keep, Keeping, Publisher, Query, SessionAsk, StoreChange, Submitted, Wish, Write,
+};
 use queue::AskQueue;
 pub use queue::{Weighed, WriteQueue};
 pub use reservation::{Bounded, Depth, Reservation};
@@ -48,8 +55,12 @@ pub use workers::{WorkerMailboxes, WorkerSet};
 pub struct Mailboxes {
     /// The mailboxes of the workers.
     pub workers: WorkerMailboxes,
-    /// The mailboxes of the acceptors, by number.
+    /// The mailboxes of the acceptors, by number. If there is a way to the nodes of other sessions,
+    /// the last one is that of its thread.
     pub acceptors: Vec<Arc<Mailbox<Answered>>>,
+    /// The way of long-polling requests to the nodes of their sessions; `None` if they are refused
+    /// at other nodes, or without a cluster.
+    pub passing: Option<PassingQueue>,
     /// The queue of publications to history.
     pub history: WriteQueue<Keep>,
     /// The queue of documents to the store.
@@ -71,6 +82,33 @@ pub struct StreamQueue {
     pub publications: WriteQueue<Submitted>,
     /// The channels that the node needs from the stream, with the bell of that thread.
     pub interests: Arc<Interests>,
+    /// See [`StreamQueue::latest`].
+    latest: Mutex<StreamPlace>,
+    sessions: AskQueue<SessionAsk>,
+}
+
+impl StreamQueue {
+    /// Notes a place in the stream behind which all publications will be that this node has not
+    /// given to history yet.
+    pub fn note(&self, place: StreamPlace) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        *latest = place.max(*latest);
+    }
+
+    /// Returns the latest place in the stream that was noted. In history, that is the place of what
+    /// the stream does not order.
+    pub fn latest(&self) -> StreamPlace {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread of the cluster takes from the rest of the node.
+#[derive(Debug)]
+pub struct StreamEnds {
+    /// Publications for the stream.
+    pub submitted: Receiver<Submitted>,
+    /// Wishes for sessions.
+    pub sessions: Receiver<SessionAsk>,
 }
 
 /// The receiving ends, handed to their threads at start.
@@ -125,6 +163,7 @@ impl Mailboxes {
         let mailboxes = Self {
             workers: worker_boxes,
             acceptors: acceptor_boxes,
+            passing: None,
             history,
             documents,
             stream: None,
@@ -148,15 +187,35 @@ impl Mailboxes {
     }
 
     /// Opens the way to the cluster's stream, before any other thread has these mailboxes. Returns
-    /// the publications that go there.
+    /// what the thread of the cluster takes.
     ///
     /// # Errors
     /// If the system gives no event descriptor.
-    pub fn open_stream(&mut self) -> std::io::Result<Receiver<Submitted>> {
+    pub fn open_stream(&mut self) -> std::io::Result<StreamEnds> {
         let (publications, outgoing) = WriteQueue::new(STREAM_QUEUE_MAX, STREAM_QUEUE_BYTES_MAX);
         let interests = Arc::new(Interests::new()?);
-        self.stream = Some(StreamQueue { publications, interests });
-        Ok(outgoing)
+        let (sessions, asked) = AskQueue::new(SESSION_ASKS_MAX);
+        let latest = Mutex::default();
+        self.stream = Some(StreamQueue { publications, interests, latest, sessions });
+        Ok(StreamEnds { submitted: outgoing, sessions: asked })
+    }
+
+    /// Opens the way of long-polling requests to the nodes of their sessions, before any other
+    /// thread has these mailboxes. Its thread asks workers as an acceptor does.
+    ///
+    /// # Errors
+    /// If the system gives no event descriptors.
+    pub fn open_passing(&mut self) -> std::io::Result<PassingEnds> {
+        // Each request has a place for itself and one for its end.
+        let capacity = Capacity { publications: 0, control: 2 * CLUSTER_POLLS_PASSED_MAX };
+        let (passing, asked) = mailbox(capacity)?;
+        let capacity = Capacity { publications: 0, control: CLUSTER_POLLS_ANSWERED_MAX };
+        let (own, answers) = mailbox(capacity)?;
+        let number = u8::try_from(self.acceptors.len()).expect("there are at most WORKERS_MAX");
+        let tickets = Tickets::new(AcceptorId(number), own.clone());
+        self.acceptors.push(own);
+        self.passing = Some(PassingQueue::new(passing));
+        Ok(PassingEnds { asked, answers, tickets })
     }
 
     /// Posts control mail to a worker and wakes it.
@@ -204,6 +263,31 @@ impl Mailboxes {
         Ok(())
     }
 
+    /// Asks the thread of the cluster about a session that all nodes share. It answers with a
+    /// [`Mail::Session`], unless the session has ended.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] if its queue or the worker's mailbox is full, or without a cluster.
+    pub fn ask_session(
+        &self,
+        worker: WorkerId,
+        session: RecoveryKey,
+        wish: SessionWish,
+    ) -> Result<(), Refused> {
+        let stream = self.stream.as_ref().ok_or(Refused::Overloaded)?;
+        let is_answered = !matches!(wish, SessionWish::End(_));
+        let place = is_answered.then(|| self.workers.of(worker).reserve(Slot::Control));
+        let place = match place {
+            Some(None) => return Err(Refused::Overloaded),
+            place => place.flatten(),
+        };
+        let ask = SessionAsk { session, worker, wish };
+        stream.sessions.offer(ask)?;
+        place.into_iter().for_each(Reservation::<Mailbox<Mail>>::promise);
+        stream.interests.wake();
+        Ok(())
+    }
+
     /// Posts a query to the reader of the store.
     ///
     /// # Errors
@@ -222,11 +306,16 @@ impl Mailboxes {
         for (number, mailbox) in self.acceptors.iter().enumerate() {
             depths.push(mailbox.depth("acceptor", number, Slot::Control));
         }
+        if let Some(passing) = &self.passing {
+            depths.push(passing.mailbox().depth("passing", 0, Slot::Control));
+        }
         depths.push(self.history.depth("history", "publication"));
-        depths.push(self.documents.depth("documents", "write"));
         if let Some(stream) = &self.stream {
             depths.push(stream.publications.depth("stream", "publication"));
+            depths.push(stream.sessions.depth("stream", "session"));
         }
+        // The samples of one metric must stand together.
+        depths.push(self.documents.depth("documents", "write"));
         depths.push(self.loads.depth("documents", "load"));
         depths.push(self.side.depth("side", "wish"));
         depths.push(self.reader.depth("reader", "query"));

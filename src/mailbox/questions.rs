@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::answers::{Changed, Health, StoreResult, Written};
+use super::answers::{Changed, Gathered, Health, StoreResult, Written};
 use super::ticket::Ticket;
 use crate::message::{
     AckId, ChannelChange, ChannelDefinition, ConnId, Document, DocumentKey, DocumentWrite,
     Durability, Invocation, MessageQuery, Millis, Ordered, Permissions, Publication, Record,
-    RepeatKey, Stats, StatsQuery, StoredMessage,
+    RecoveryKey, RepeatKey, SessionWish, Stats, StatsQuery, StoredMessage, WorkerId,
 };
 
 /// Requests to the thread that writes.
@@ -21,7 +21,7 @@ pub enum Wish {
     /// Replaces all policies. The answer is the policies after that.
     Permit(Ticket<StoreResult<Changed<Permissions>>>, Permissions),
     /// Removes all messages that are in history now. The answer is their number.
-    Clear(Ticket<StoreResult<u64>>),
+    Clear(Ticket<StoreResult<Changed<u64>>>),
     /// Sets how many days messages are kept; `None` is for ever. The answer repeats it.
     SetRetention(Ticket<StoreResult<Changed<Option<u32>>>>, Option<u32>),
     /// Lets all nodes of a cluster know what was registered or revoked.
@@ -50,9 +50,9 @@ pub enum StoreChange {
 #[derive(Debug)]
 pub enum Query {
     /// Asks for a page of messages, the newest first.
-    Messages(Ticket<StoreResult<Vec<StoredMessage>>>, MessageQuery),
+    Messages(Ticket<StoreResult<Gathered<Vec<StoredMessage>>>>, MessageQuery),
     /// Asks for counts of messages.
-    Stats(Ticket<StoreResult<Stats>>, StatsQuery),
+    Stats(Ticket<StoreResult<Gathered<Box<Stats>>>>, StatsQuery),
     /// Asks for a document. The answer is `None` if it does not exist or was deleted.
     Document(Ticket<StoreResult<Option<Box<Document>>>>, DocumentKey),
 }
@@ -81,6 +81,17 @@ pub struct Submitted {
     pub publisher: Publisher,
     /// Recognizes a repetition of the publication. Without it none is recognized.
     pub repeat: Option<RepeatKey>,
+}
+
+/// A worker's wish for a session that all nodes of a cluster share.
+#[derive(Debug)]
+pub struct SessionAsk {
+    /// The secret part of the session's private id.
+    pub session: RecoveryKey,
+    /// The worker, in whose mailbox a place for the answer is promised if there is to be one.
+    pub worker: WorkerId,
+    /// What it wishes for.
+    pub wish: SessionWish,
 }
 
 /// How history is to keep a publication whose audience is not known yet.

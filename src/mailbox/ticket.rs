@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::answers::{Changed, Health, PollRefusal, Polled, StoreResult, Written};
+use super::answers::{Changed, Gathered, Health, PollRefusal, Polled, StoreResult, Written};
 use super::inbox::{Mailbox, Slot};
 use super::reservation::Reservation;
 use crate::message::{
@@ -93,12 +93,12 @@ answers! {
     Kept(Durability),
     Definition(StoreResult<Changed<Box<ChannelDefinition>>>),
     Permissions(StoreResult<Changed<Permissions>>),
-    Cleared(StoreResult<u64>),
+    Cleared(StoreResult<Changed<u64>>),
     Retention(StoreResult<Option<u32>>),
     RetentionSet(StoreResult<Changed<Option<u32>>>),
     Invoked(StoreResult<Changed<()>>),
-    Messages(StoreResult<Vec<StoredMessage>>),
-    Stats(StoreResult<Stats>),
+    Messages(StoreResult<Gathered<Vec<StoredMessage>>>),
+    Stats(StoreResult<Gathered<Box<Stats>>>),
     Written(StoreResult<Written>),
     Document(StoreResult<Option<Box<Document>>>),
     Health(Health),

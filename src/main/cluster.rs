@@ -40,14 +40,15 @@ struct Status {
 were set on a node before it joined a cluster, in its data directory, and
 compares them with what the nodes of the cluster share. Without --apply it
 changes nothing. What the nodes have already is never changed: a conflict is
-listed, and stays.
+listed with what the nodes have, and stays. If a node has other secrets, so that
+this one could not join, --apply is refused before anything is changed.
 
 Example:
   fanfare cluster import --config fanfare.toml --data-dir data
   fanfare cluster import --config fanfare.toml --data-dir data --apply
 
 Exit codes: 0 nothing is in conflict, 2 wrong usage or configuration,
-1 something is in conflict, or any other failure"
+1 something is in conflict, secrets differ, or any other failure"
 )]
 struct Import {
     #[command(flatten)]

@@ -84,6 +84,14 @@ impl Credential {
         (self.role == Role::Authenticated).then_some(&*self.id)
     }
 
+    /// Returns whether two credentials belong to the same client, which alone may resume its
+    /// session. The expiry of the token is not compared, because it concerns only the new
+    /// connection.
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        (&self.id, &self.email, &self.role, self.is_user)
+            == (&other.id, &other.email, &other.role, other.is_user)
+    }
+
     /// Returns what tells the publications of this credential from those of all others, for the key
     /// of a repetition. All credentials of the back end are one.
     pub fn publisher(&self) -> [&str; 2] {

@@ -26,6 +26,23 @@ pub struct ChannelDefinition {
     pub updated_at: Millis,
 }
 
+#[cfg(test)]
+impl ChannelDefinition {
+    /// Returns the definition with this number, of channels with the default options.
+    pub(crate) fn numbered(number: u128, pattern: &str) -> Self {
+        Self {
+            id: Uuid::from_u128(number),
+            pattern: pattern.to_owned(),
+            description: None,
+            webhook_urls: None,
+            enabled: true,
+            options: ChannelOptions::default(),
+            created_at: 0,
+            updated_at: 0,
+        }
+    }
+}
+
 /// The behaviour of a definition's channels. The default is that of the original.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ChannelOptions {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Audience, ChannelDefinition, MessageId, Millis, Publication, Sender};
+use super::{Audience, ChannelDefinition, Content, MessageId, Millis, Publication, Sender};
 
 /// The place of a message in the history of all channels: a higher one is later. Signed, because
 /// databases use signed integers.
@@ -40,6 +40,27 @@ impl Durability {
     }
 }
 
+/// A place in the stream of a cluster. A higher one is later.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct StreamPlace {
+    /// Counts the lives of the stream, each of which begins its sequence anew.
+    pub epoch: u64,
+    /// The sequence in the stream.
+    pub seq: u64,
+}
+
+/// What is known of earlier attempts to publish a publication.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Attempt {
+    /// There was none.
+    #[default]
+    First,
+    /// There was one, perhaps on another node of the cluster, whose history may have the message.
+    Repeated,
+    /// There was one, and no other node that answers has the message.
+    Checked,
+}
+
 /// A publication on its way into history.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -49,6 +70,41 @@ pub struct Record {
     pub definition: Arc<ChannelDefinition>,
     /// The number of subscribers that it was posted to.
     pub audience: Audience,
+    /// Its place in the cluster's stream; `None` if the stream did not order it.
+    pub place: Option<StreamPlace>,
+    /// Whether its publisher may have published it before.
+    pub attempt: Attempt,
+}
+
+impl Record {
+    /// Creates the record of a publication that no stream has ordered.
+    pub fn new(
+        publication: Arc<Publication>,
+        definition: Arc<ChannelDefinition>,
+        audience: Audience,
+    ) -> Self {
+        Self { publication, definition, audience, place: None, attempt: Attempt::First }
+    }
+}
+
+/// What tells a message from all others. Publishers choose ids, so that the id alone does not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MessageName {
+    /// The id under which it was published.
+    pub id: MessageId,
+    /// The name of the channel that it was published on.
+    pub channel: Box<str>,
+    /// The publisher, as subscribers see it.
+    pub sender: Sender,
+}
+
+impl MessageName {
+    /// Returns the name of a publication; `None` if it is not a message.
+    pub fn of(publication: &Publication) -> Option<Self> {
+        let Content::Message { sender, .. } = &publication.content else { return None };
+        let channel = publication.channel.as_str().into();
+        Some(Self { id: publication.id, channel, sender: sender.clone() })
+    }
 }
 
 /// A query of messages, the newest first. Every condition must hold.

@@ -10,14 +10,17 @@ mod document;
 mod event_name;
 mod history;
 mod invocation;
+mod mark;
 mod member;
 mod ordered;
 mod payload;
+mod peer;
 mod policy;
 mod publication;
 mod refused;
 mod repeat;
 mod reply;
+mod shared_session;
 mod subscription;
 mod taking;
 mod tidings;
@@ -36,11 +39,16 @@ pub use definition::{
 };
 pub use document::{Decided, Document, DocumentKey, DocumentWrite, Found, Load};
 pub use event_name::event_name_problem;
-pub use history::{Durability, MessageQuery, Position, Record, Stats, StatsQuery, StoredMessage};
+pub use history::{
+    Attempt, Durability, MessageName, MessageQuery, Position, Record, Stats, StatsQuery,
+    StoredMessage, StreamPlace,
+};
 pub use invocation::Invocation;
+pub use mark::{Mark, MarkPlace, Replays};
 pub use member::{Member, MemberId, SOCKET_ID_BYTES, SocketKey, socket_id};
 pub use ordered::{Behind, Landed, Ordered, Settled, Spread};
 pub use payload::payload_problem;
+pub use peer::{Network, Peer};
 pub use policy::{
     Action, Judgement, Permissions, Policy, PolicyCommand, Question, RuleVersions, Verdict,
 };
@@ -48,6 +56,10 @@ pub use publication::{Content, Delivery, FrameBytes, Publication};
 pub use refused::Refused;
 pub use repeat::{GIVEN_ID_BYTES, RepeatKey, given_id};
 pub use reply::{Refusal, Reply};
+pub use shared_session::{
+    NotShared, NotTaken, SessionTold, SessionWish, SessionWord, SharedChannel, SharedSession,
+    TakenSession,
+};
 pub use subscription::{AckId, Activation, Deactivation, Replay, ReplayWish, Retained, Snapshot};
 pub use taking::Taking;
 pub use tidings::{Heard, Left, News, NodeLife, Outgoing, Tidings, bytes_of, digest};
@@ -159,6 +171,10 @@ pub struct SessionId {
     /// The secret part, 72 random bits.
     pub key: SessionKey,
 }
+
+/// Stands for a node of a cluster in the ids of its sessions: the beginning of a hash of its name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct NodeTag(pub [u8; 4]);
 
 /// The secret part of a private session id.
 pub type RecoveryKey = [u8; 15];

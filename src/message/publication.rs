@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use bytestring::ByteString;
 
 use super::{
-    Channel, ChannelOptions, ConnId, Encoding, Member, MessageId, Millis, Nanos, Offset, Sender,
+    Channel, ChannelOptions, ConnId, Encoding, Mark, MarkPlace, Member, MessageId, Millis, Nanos,
+    Offset, Sender,
 };
 
 /// The content of a publication.
@@ -37,10 +38,10 @@ pub enum Content {
         /// Keeping the frame itself means that a current document is in memory once.
         frame: FrameBytes,
     },
-    /// A new member of the channel.
-    Joined(Arc<Member>),
-    /// A member whose last connection has left.
-    Left(Arc<Member>),
+    /// A new member of the channel, and the connection that does not receive this: its own.
+    Joined(Arc<Member>, Option<ConnId>),
+    /// A member whose last connection has left, and that connection, which does not receive this.
+    Left(Arc<Member>, Option<ConnId>),
 }
 
 impl Content {
@@ -51,7 +52,7 @@ impl Content {
             Self::Message { event, payload, .. } => event.len() + payload.len(),
             Self::Event { payload } => payload.len(),
             Self::Document { frame, .. } => frame.len(),
-            Self::Joined(_) | Self::Left(_) => 0,
+            Self::Joined(..) | Self::Left(..) => 0,
         }
     }
 
@@ -81,7 +82,7 @@ impl Content {
     /// Returns whether it comes from a publisher, so that its deliveries are accounted for one by
     /// one.
     pub fn is_published(&self) -> bool {
-        !matches!(self, Self::Joined(_) | Self::Left(_))
+        !matches!(self, Self::Joined(..) | Self::Left(..))
     }
 }
 
@@ -109,13 +110,33 @@ pub struct Publication {
     pub content: Content,
     /// The options of its channel when it was accepted.
     pub options: ChannelOptions,
-    /// Whether its frames carry its id, for clients that may resume after a cut.
+    /// Whether its frames carry its [mark](Publication::mark), for clients that may resume after a
+    /// cut.
     pub is_recoverable: bool,
-    /// The connection that does not receive it: the one whose own join or leave it announces.
-    pub except: Option<ConnId>,
-    /// One frame for each encoding, by [`Encoding::place`].
-    frames: [OnceLock<FrameBytes>; Encoding::PER_SPACE],
+    /// Its place in the cluster's stream; `None` if that does not order it.
+    pub place: Option<MarkPlace>,
+    /// Whether this node's subscribers receive it behind all that the stream has before it, and
+    /// before all that the stream has behind it.
+    pub is_in_order: bool,
+    /// One frame for each encoding of WebSockets, by [`Encoding::place`].
+    frames: [OnceLock<FrameBytes>; WEBSOCKET_FORMS],
+    rare: OnceLock<Box<RareFrames>>,
 }
+
+/// The largest number of encodings that subscribers of one channel have on WebSockets.
+const WEBSOCKET_FORMS: usize = Encoding::PER_SPACE - 1;
+
+/// The frames that few publications have.
+#[derive(Debug, Default)]
+struct RareFrames {
+    event_stream: OnceLock<FrameBytes>,
+    /// The compressed form of each of [`Publication::frames`]; `None` if it is not shorter.
+    deflated: [OnceLock<Option<FrameBytes>>; WEBSOCKET_FORMS],
+}
+
+/// With the counts of an `Arc` it fits into a block of the allocator. The next larger block has 320
+/// bytes, and logs keep many publications.
+const _: () = assert!(size_of::<Publication>() <= 256 - 16, "a publication has outgrown its block");
 
 impl Publication {
     /// Creates a publication without frames.
@@ -128,8 +149,10 @@ impl Publication {
             content,
             options: ChannelOptions::default(),
             is_recoverable: false,
-            except: None,
+            place: None,
+            is_in_order: false,
             frames: Default::default(),
+            rare: OnceLock::new(),
         }
     }
 
@@ -145,16 +168,33 @@ impl Publication {
         self
     }
 
-    /// Sets whether its frames carry its id.
+    /// Sets its place in the cluster's stream, and whether the node's subscribers receive it in the
+    /// order of the stream.
+    pub fn at_place(mut self, place: MarkPlace, is_in_order: bool) -> Self {
+        (self.place, self.is_in_order) = (Some(place), is_in_order);
+        self
+    }
+
+    /// Sets whether its frames carry its mark.
     pub fn recoverable(mut self, is_recoverable: bool) -> Self {
         self.is_recoverable = is_recoverable;
         self
     }
 
-    /// Sets the connection that does not receive it.
-    pub fn except(mut self, connection: ConnId) -> Self {
-        self.except = Some(connection);
-        self
+    /// Returns the connection that does not receive it.
+    pub fn except(&self) -> Option<ConnId> {
+        match self.content {
+            Content::Joined(_, except) | Content::Left(_, except) => except,
+            _ => None,
+        }
+    }
+
+    /// Returns what its frames tell clients to remember.
+    pub fn mark(&self) -> Mark {
+        match self.place.filter(|_| self.is_in_order) {
+            Some(place) => Mark::Place(place),
+            None => Mark::Id(self.id),
+        }
     }
 
     /// Returns the frame in `encoding`, made by `encode` at the first call. If two threads call at
@@ -164,7 +204,8 @@ impl Publication {
         encoding: Encoding,
         encode: impl FnOnce(&Self, Encoding) -> FrameBytes,
     ) -> FrameBytes {
-        let slot = &self.frames[encoding.place()];
+        let slot = self.frames.get(encoding.place());
+        let slot = slot.unwrap_or_else(|| &self.rare().event_stream);
         if let Some(frame) = slot.get() {
             return frame.clone();
         }
@@ -172,6 +213,21 @@ impl Publication {
         // If another thread was faster, its frame has the same bytes as this one.
         let _ = slot.set(frame.clone());
         frame
+    }
+
+    /// Returns the compressed frame in `encoding`, made by `deflate` at the first call; `None` if
+    /// that is not shorter. A thread that calls meanwhile waits, which takes no longer than to
+    /// compress the same once more. Streams of events have no compressed frames.
+    pub fn deflated(
+        &self,
+        encoding: Encoding,
+        deflate: impl FnOnce() -> Option<FrameBytes>,
+    ) -> Option<FrameBytes> {
+        self.rare().deflated.get(encoding.place())?.get_or_init(deflate).clone()
+    }
+
+    fn rare(&self) -> &RareFrames {
+        self.rare.get_or_init(Box::default)
     }
 }
 
@@ -183,4 +239,33 @@ pub struct Delivery {
     /// Its place in the channel. Announcements of presence have the offset of the publication
     /// before them.
     pub offset: Offset,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn threads_that_need_the_same_compressed_frame_make_it_once() {
+        let content = Content::Event { payload: "\"x\"".into() };
+        let publication = Publication::new(MessageId::nil(), Channel::topic("t"), 0, content);
+        let (made, ready) = (AtomicUsize::new(0), Barrier::new(4));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    ready.wait();
+                    let frame = publication.deflated(Encoding::Topic, || {
+                        made.fetch_add(1, Ordering::Relaxed);
+                        Some(FrameBytes::from(&b"short"[..]))
+                    });
+                    assert_eq!(frame.as_deref(), Some(&b"short"[..]));
+                });
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Channel, ConnId, Encoding, Member, MessageId, Publication};
+use super::{Channel, ConnId, Encoding, MarkPlace, Member, MessageId, Offset, Publication};
 
 /// The number by which a client recognises the acknowledgement of its command.
 pub type AckId = u64;
@@ -47,6 +47,9 @@ pub struct Activation {
     /// Whether the subscription existed before the connection was cut. Then the subscriber hears
     /// the channel again once it has received what it missed.
     pub comes_back: bool,
+    /// The place in the cluster's stream up to which the subscriber receives nothing of the channel
+    /// but what it asked for; `None` if the stream does not order the channel.
+    pub place: Option<MarkPlace>,
     /// The members of the channel at that moment.
     pub presence: Arc<Snapshot>,
     /// The number of members, counted even if the snapshot is cut.
@@ -82,8 +85,8 @@ pub struct Replay {
     /// The newest publication in the window, requested or not. For a stream it may also be the end
     /// of the channel's log.
     pub last: Option<MessageId>,
-    /// Whether the channel knows the publication that [`ReplayWish::after`] names, and
-    /// `publications` are all that came after it.
+    /// Whether the channel knows the publication that [`ReplayWish::after`] names, or all behind
+    /// [`ReplayWish::behind`], and `publications` are all that came after it.
     pub is_whole: bool,
 }
 
@@ -94,6 +97,8 @@ pub struct ReplayWish {
     pub seconds: u32,
     /// Only those after this one, if the channel still knows it.
     pub after: Option<MessageId>,
+    /// Instead, all that the cluster's stream has behind this place, for a session that is resumed.
+    pub behind: Option<Offset>,
 }
 
 /// The end of a subscription, at this place among the publications of the channel.

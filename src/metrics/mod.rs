@@ -8,6 +8,7 @@
 
 mod counter;
 pub mod heap;
+mod log_changes;
 pub mod log_lines;
 mod log_throttle;
 mod text;
@@ -15,6 +16,7 @@ mod text;
 use std::sync::Arc;
 
 pub use counter::{Counter, Durations, Frames, Histogram, Reading};
+pub use log_changes::LogChanges;
 pub use log_throttle::LogThrottle;
 pub use text::{Text, quoted};
 
@@ -149,6 +151,17 @@ counters! {
             "Commands and requests refused, by reason.";
         refused_unauthorized: "counter" "fanfare_refusals_total" "reason=\"unauthorized\""
             "Commands and requests refused, by reason.";
+        refused_origins: "counter" "fanfare_refusals_total" "reason=\"origin\""
+            "Commands and requests refused, by reason.";
+        refused_connections: "counter" "fanfare_refusals_total" "reason=\"connections\""
+            "Commands and requests refused, by reason.";
+        refused_handshakes: "counter" "fanfare_refusals_total" "reason=\"handshakes\""
+            "Commands and requests refused, by reason.";
+        refused_address_connections:
+            "counter" "fanfare_refusals_total" "reason=\"address_connections\""
+            "Commands and requests refused, by reason.";
+        refused_address_rate: "counter" "fanfare_refusals_total" "reason=\"address_rate\""
+            "Commands and requests refused, by reason.";
         refused_not_subscribed: "counter" "fanfare_refusals_total" "reason=\"not_subscribed\""
             "Commands and requests refused, by reason.";
         refused_subscriptions:
@@ -225,6 +238,22 @@ counters! {
             "Leaves that had to wait for room in a mailbox.";
         frames_sent: "counter" "fanfare_frames_sent_total" ""
             "Frames that the kernel took whole, heartbeats and answers included.";
+        deflated: "counter" "fanfare_compression_messages_total" "direction=\"sent\""
+            "Messages compressed, once for all receivers, and messages received compressed.";
+        inflated: "counter" "fanfare_compression_messages_total" "direction=\"received\""
+            "Messages compressed, once for all receivers, and messages received compressed.";
+        deflated_plain_bytes:
+            "counter" "fanfare_compression_bytes_total" "direction=\"sent\",form=\"plain\""
+            "Bytes of these messages, without compression and with it.";
+        deflated_bytes:
+            "counter" "fanfare_compression_bytes_total" "direction=\"sent\",form=\"compressed\""
+            "Bytes of these messages, without compression and with it.";
+        inflated_plain_bytes:
+            "counter" "fanfare_compression_bytes_total" "direction=\"received\",form=\"plain\""
+            "Bytes of these messages, without compression and with it.";
+        inflated_bytes:
+            "counter" "fanfare_compression_bytes_total" "direction=\"received\",form=\"compressed\""
+            "Bytes of these messages, without compression and with it.";
         bytes_sent: "counter" "fanfare_bytes_sent_total" "over=\"websocket\""
             "Bytes sent; those of http are responses, polls included.";
         http_bytes_sent: "counter" "fanfare_bytes_sent_total" "over=\"http\""
@@ -253,6 +282,10 @@ counters! {
             "HTTP requests that broke the protocol or its limits.";
         http_timeouts: "counter" "fanfare_http_timeouts_total" ""
             "HTTP connections closed because the client was too slow.";
+        tls_handshakes: "counter" "fanfare_tls_handshakes_total" "outcome=\"agreed\""
+            "TLS handshakes, by what became of them; refused includes clients without TLS.";
+        tls_refused: "counter" "fanfare_tls_handshakes_total" "outcome=\"refused\""
+            "TLS handshakes, by what became of them; refused includes clients without TLS.";
         webhook_attempts: "counter" "fanfare_webhook_attempts_total" ""
             "Requests sent to webhooks, repeated ones included.";
         webhook_delivered: "counter" "fanfare_webhook_calls_total" "outcome=\"delivered\""
@@ -353,6 +386,39 @@ counters! {
         cluster_documents_again:
             "counter" "fanfare_cluster_documents_again_total" ""
             "Times that all documents were read again from the cluster's stream.";
+        cluster_history_asked:
+            "counter" "fanfare_cluster_history_questions_total" "side=\"asked\""
+            "Questions about history that this node has asked others, and that it has answered.";
+        cluster_history_answered:
+            "counter" "fanfare_cluster_history_questions_total" "side=\"answered\""
+            "Questions about history that this node has asked others, and that it has answered.";
+        cluster_history_unanswered:
+            "counter" "fanfare_cluster_history_unanswered_total" ""
+            "Questions about history that another node did not answer.";
+        cluster_history_refused:
+            "counter" "fanfare_cluster_history_refused_total" ""
+            "Questions of other nodes about history that were refused, because there were too many.";
+        cluster_history_repeats:
+            "counter" "fanfare_cluster_history_repeats_total" ""
+            "Messages that this node did not keep, because another one has them.";
+        cluster_polls_passed:
+            "counter" "fanfare_cluster_polls_total" "side=\"passed\""
+            "Long-polling requests that were passed on to the node of their session, by side.";
+        cluster_polls_answered:
+            "counter" "fanfare_cluster_polls_total" "side=\"answered\""
+            "Long-polling requests that were passed on to the node of their session, by side.";
+        cluster_polls_under_way:
+            "gauge" "fanfare_cluster_polls" ""
+            "Long-polling requests of other nodes that this node has not answered yet.";
+        cluster_polls_refused:
+            "counter" "fanfare_cluster_polls_refused_total" ""
+            "Such requests that were refused, because there were too many or NATS was not reached.";
+        cluster_polls_unanswered:
+            "counter" "fanfare_cluster_polls_unanswered_total" ""
+            "Such requests that this node has passed on in vain: the other one was silent.";
+        cluster_polls_lost:
+            "counter" "fanfare_cluster_polls_lost_total" ""
+            "Answers of which another node did not say whether its client received them: the session ends.";
         cluster_holes_read:
             "counter" "fanfare_cluster_holes_total" "how=\"read\""
             "Reads of what did not come live: of everything, of latest messages, or of one channel.";
@@ -374,6 +440,27 @@ counters! {
         cluster_unattachable:
             "counter" "fanfare_cluster_unattachable_total" ""
             "Channels that could not be heard in time, so that subscribers were refused.";
+        cluster_sessions_shared:
+            "counter" "fanfare_cluster_sessions_total" "outcome=\"shared\""
+            "Words on sessions for the cluster's stream, by what became of them.";
+        cluster_sessions_changing:
+            "counter" "fanfare_cluster_sessions_total" "outcome=\"changing\""
+            "Words on sessions for the cluster's stream, by what became of them.";
+        cluster_sessions_moved:
+            "counter" "fanfare_cluster_sessions_total" "outcome=\"moved\""
+            "Words on sessions for the cluster's stream, by what became of them.";
+        cluster_sessions_full:
+            "counter" "fanfare_cluster_sessions_total" "outcome=\"full\""
+            "Words on sessions for the cluster's stream, by what became of them.";
+        cluster_sessions_failed:
+            "counter" "fanfare_cluster_sessions_total" "outcome=\"unknown\""
+            "Words on sessions for the cluster's stream, by what became of them.";
+        cluster_sessions_taken:
+            "counter" "fanfare_cluster_sessions_taken_total" "outcome=\"taken\""
+            "Sessions of Socket.IO that clients asked to resume across nodes, by what became of that.";
+        cluster_sessions_unknown:
+            "counter" "fanfare_cluster_sessions_taken_total" "outcome=\"unknown\""
+            "Sessions of Socket.IO that clients asked to resume across nodes, by what became of that.";
         cluster_audiences_unknown:
             "counter" "fanfare_cluster_audience_unknown_total" ""
             "Audiences that some node did not answer for in time.";

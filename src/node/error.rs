@@ -1,7 +1,6 @@
 //! Why a node did not start, or stopped.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::auth::KeyError;
@@ -10,6 +9,7 @@ use crate::background::cluster::identity::IdentityError;
 use crate::background::cluster::status::StatusError;
 use crate::background::store::StoreError;
 use crate::config::ConfigError;
+use crate::config::listen::Listen;
 
 /// Why a node did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +35,10 @@ pub enum NodeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The node cannot listen.
-    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    #[error("cannot listen on {place}: {source}; choose another address with --listen")]
     Listen {
-        /// The address that was configured.
-        address: SocketAddr,
+        /// The place that was configured.
+        place: Listen,
         /// The system's reason, such as an address in use.
         source: io::Error,
     },

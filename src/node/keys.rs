@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::NodeError;
+use super::{NodeError, tls};
 use crate::auth::{KeyError, Keys};
 use crate::background::cluster::credentials;
 use crate::config::client_files::client_files;
@@ -26,6 +26,7 @@ pub fn check(config: &Config) -> Result<(), NodeError> {
         credentials::check_files(config),
         trust_issuers(&mut keys, config).map(drop),
         client_files(config).map(drop),
+        tls::check(config),
     ])?)
 }
 
@@ -44,7 +45,8 @@ pub(super) fn trusted(config: &Config, secrets: &Secrets) -> Result<(Trust, Issu
     let config::M2 { require_auth, api_key, .. } = &config.m2;
     let m2 = Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
     let token_lifetime_s = config.forge.token_lifetime_s;
-    Ok((Trust { keys: Arc::new(keys), token_lifetime_s, m2 }, issuers))
+    let origins = config.cors.allowed_origins.clone().map(Arc::new);
+    Ok((Trust { keys: Arc::new(keys), token_lifetime_s, m2, origins }, issuers))
 }
 
 /// Adds the public keys of token issuers.

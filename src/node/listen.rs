@@ -1,15 +1,25 @@
-//! The listener that all acceptors share.
+//! The listeners that all acceptors share.
 
+use std::fs::{self, Permissions};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Type};
 
+use super::NodeError;
+use super::tls::Certificates;
+use crate::config::listen::Listen;
+use crate::config::{Config, Mode};
 use crate::limits::UNSENT_BYTES_MAX;
+use crate::runtime::listener::{Listener, Socket};
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -19,13 +29,57 @@ const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
 /// Time between two tries.
 const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
+/// Listens on all places of the configuration.
+///
+/// # Errors
+/// The first place that cannot be had.
+pub(super) fn listen_all(config: &Config) -> Result<Vec<Socket>, NodeError> {
+    let one = |place: &Listen| {
+        listen_patiently(place, config.listen_mode)
+            .map_err(|source| NodeError::Listen { place: place.clone(), source })
+    };
+    config.listen.iter().map(one).collect()
+}
+
+/// Returns the listeners of sockets: those on addresses encrypt if there are certificates.
+pub(super) fn with_terms(
+    sockets: Vec<Socket>,
+    certificates: Option<&Certificates>,
+) -> Vec<Listener> {
+    let listener = |socket: Socket| {
+        let encrypts = matches!(socket, Socket::Tcp(_));
+        let terms = certificates.filter(|_| encrypts).map(Certificates::terms);
+        Listener { socket, terms }
+    };
+    sockets.into_iter().map(listener).collect()
+}
+
+/// Returns the places where sockets listen, with the ports that the system has chosen.
+///
+/// # Errors
+/// If the system does not say it.
+pub(super) fn places(sockets: &[Socket]) -> io::Result<Vec<Listen>> {
+    let place = |socket: &Socket| match socket {
+        Socket::Tcp(socket) => socket.local_addr().map(Listen::Tcp),
+        Socket::Unix(socket) => {
+            let address = socket.local_addr()?;
+            Ok(Listen::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()))
+        }
+    };
+    sockets.iter().map(place).collect()
+}
+
 /// Listens, and gives a predecessor that was killed time to release the address: the kernel takes a
 /// ring with operations in flight apart after its process is gone, and until then keeps the
 /// listener that they wait on.
-pub(super) fn listen_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_patiently(place: &Listen, mode: Mode) -> io::Result<Socket> {
     let since = Instant::now();
     loop {
-        match listen(address) {
+        let listened = match place {
+            Listen::Tcp(address) => listen(*address),
+            Listen::Unix(path) => listen_unix(path, mode),
+        };
+        match listened {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && since.elapsed() < LISTEN_PATIENCE =>
@@ -37,23 +91,57 @@ pub(super) fn listen_patiently(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     // A restarted node takes its port back while connections of its predecessor linger.
     socket.set_reuse_address(true)?;
+    if matches!(address.ip(), IpAddr::V6(ip) if ip.is_unspecified()) {
+        // Whatever the system's setting says.
+        socket.set_only_v6(false)?;
+    }
     // Accepted sockets inherit both. With the delay, a lone small frame might wait for the
     // acknowledgement of the frame before it.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(Socket::Tcp(socket.into()))
 }
 
-/// Stops listening, even if other threads hold the socket: every accept that waits on it fails, and
-/// the address is free for a successor.
-pub(super) fn stop_listening(listener: &TcpListener) {
-    if let Err(error) = shutdown(listener, Shutdown::Both) {
-        tracing::warn!(%error, "the listener cannot be closed before the node ends");
+/// Listens on a path. A socket that a killed node has left there is replaced.
+fn listen_unix(path: &Path, mode: Mode) -> io::Result<Socket> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket {
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path)?;
+            }
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
+        }
+    }
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(mode.0))?;
+    socket.listen(BACKLOG)?;
+    Ok(Socket::Unix(UnixListener::from(socket)))
+}
+
+/// Stops listening, even if other threads hold the sockets: every accept that waits on them fails,
+/// and the places are free for a successor.
+pub(super) fn stop_listening(listeners: &[Listener]) {
+    for Listener { socket, .. } in listeners {
+        let stopped = match socket {
+            Socket::Tcp(socket) => shutdown(socket.as_fd(), Shutdown::Both),
+            Socket::Unix(socket) => {
+                let path = socket.local_addr().ok();
+                let path = path.as_ref().and_then(|address| address.as_pathname());
+                path.into_iter().for_each(|path| drop(fs::remove_file(path)));
+                shutdown(socket.as_fd(), Shutdown::Both)
+            }
+        };
+        if let Err(error) = stopped {
+            tracing::warn!(%error, "a listener cannot be closed before the node ends");
+        }
     }
 }

@@ -14,8 +14,8 @@ mod reload;
 mod signals;
 mod stop;
 mod threads;
+mod tls;
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -37,6 +37,7 @@ use crate::broker::policies::Policies;
 use crate::broker::publish::Broker;
 use crate::broker::retain::Budgets;
 use crate::config::client_files::{ClientFiles, client_files};
+use crate::config::listen::Listen;
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError};
 use crate::interface;
@@ -46,11 +47,13 @@ use crate::metrics::{Metrics, heap};
 use crate::runtime::Arrivals;
 use crate::runtime::descriptors::Descriptors;
 use crate::runtime::driver::Driver;
-use crate::runtime::shared::{About, Clock, HttpEnd, Shared};
+use crate::runtime::shared::{About, Clock, HttpEnd, Notice, Shared};
 use crate::runtime::transmit::Backend;
-use listen::listen_patiently;
+use cluster::Part;
+use listen::{listen_all, places, with_terms};
 use reload::Reloader;
 use threads::{BACKGROUND_THREADS, CLUSTER_THREADS, Node, spawn};
+use tls::Certificates;
 
 pub use cluster::{cluster_import, cluster_status};
 pub use error::NodeError;
@@ -59,8 +62,8 @@ pub use keys::check;
 /// Address, driver and secrets of a node that serves.
 #[derive(Debug)]
 pub struct Started {
-    /// The address that it listens on.
-    pub address: SocketAddr,
+    /// The places where it listens.
+    pub places: Vec<Listen>,
     /// The driver of its hot threads.
     pub driver: Driver,
     /// The secrets in effect.
@@ -92,14 +95,15 @@ pub fn run(
 ) -> Result<(), NodeError> {
     let (told, events) = mpsc::channel();
     let (reload, reload_asked) = mpsc::sync_channel(1);
-    signals::watch(&told, reload)?;
+    let notice = Arc::new(Notice::default());
+    signals::watch(&told, reload, (notice.clone(), config.drain_delay_ms > 0))?;
     raise_descriptor_limit();
     // The listener comes first, so that a start without an address leaves nothing behind.
-    let listener = listen_patiently(config.listen)
-        .map_err(|source| NodeError::Listen { address: config.listen, source })?;
+    let sockets = listen_all(config)?;
     let secrets = secrets::ensure(&config.data_dir, config)?;
     let (trust, issuers) = keys::trusted(config, &secrets)?;
     let trust = Arc::new(ArcSwap::from_pointee(trust));
+    let certificates = Certificates::read(config)?;
     let client = client_files(config)?;
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(store_file(config))?;
@@ -108,7 +112,8 @@ pub fn run(
     let acceptors =
         if config.acceptor_threads == 0 { config.workers } else { config.acceptor_threads };
     let (driver, backend) = ways(config, acceptors)?;
-    let address = listener.local_addr()?;
+    let places = places(&sockets)?;
+    let listeners = with_terms(sockets, certificates.as_ref());
     let memory = Memory::new(config.memory.client_bytes, config.workers);
     let part = memory.part(usize::MAX);
     let (mut mailboxes, mut inboxes) =
@@ -124,9 +129,10 @@ pub fn run(
     let interfaces = interface::Shared {
         client_bundle: ClientBundle::new(client),
         membership: membership.as_ref().map(|part| part.membership.clone()),
+        tag: membership.as_ref().and_then(Part::tag),
         ..interface::Shared::new(broker, config.clone(), rand::random())
     };
-    let shared = Arc::new(share(interfaces, acceptors, about(&driver, &backend)));
+    let shared = Arc::new(share(interfaces, notice, acceptors, about(&driver, &backend)));
     let webhooks = Settings::new(&config.webhooks, secrets.webhook_secret.clone(), part);
     let arrivals = Arc::new(Arrivals::new(config.workers));
     let reloader = Reloader {
@@ -136,8 +142,9 @@ pub fn run(
         issuers,
         trust: trust.clone(),
         effective: membership.as_ref().map(|part| part.effective.clone()),
+        certificates,
     };
-    let node = Node { shared, arrivals, trust, webhooks, driver, backend, listener };
+    let node = Node { shared, arrivals, trust, webhooks, driver, backend, listeners };
     let (sharing, joining) = node.sharing(membership);
     node.start((store, reader), (inboxes, sharing), looks, &told)?;
     node.start_shared(desk, joining, &told)?;
@@ -146,12 +153,29 @@ pub fn run(
         node.shared.interfaces.broker.memory.begin(heap::allocated());
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
         let (sends, workers) = (node.backend.name(), config.workers);
-        tracing::info!(version, %address, driver, sends, workers, "serving");
-        for leniency in config.leniencies() {
-            tracing::info!("for direct requests of this machine: {leniency}");
-        }
-        started(&Started { address, driver: node.driver.clone(), secrets });
+        let listen = named(&places);
+        tracing::info!(version, listen, driver, sends, workers, "serving");
+        say_what_is_open(config);
+        started(&Started { places, driver: node.driver.clone(), secrets });
     })
+}
+
+/// Returns places as a log line names them.
+fn named(places: &[Listen]) -> String {
+    places.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Logs what a node serves leniently, and that it serves all pages if others can reach it.
+fn say_what_is_open(config: &Config) {
+    for leniency in config.leniencies() {
+        tracing::info!("for direct requests of this machine: {leniency}");
+    }
+    if config.exposure().is_some() && config.cors.allowed_origins.is_none() {
+        tracing::info!(
+            "pages of every origin may use this node; list those that should in \
+             cors.allowed_origins"
+        );
+    }
 }
 
 /// Returns what administrators have set, as the store has it.
@@ -177,10 +201,16 @@ fn directory(config: &Config, part: usize, mailboxes: &Mailboxes) -> Directory {
 }
 
 /// Creates what all threads share.
-fn share(interfaces: interface::Shared, acceptors: usize, about: About) -> Shared {
+fn share(
+    interfaces: interface::Shared,
+    notice: Arc<Notice>,
+    acceptors: usize,
+    about: About,
+) -> Shared {
     let config = &interfaces.config;
     let in_cluster = if config.is_clustered() { CLUSTER_THREADS } else { 0 };
-    let background = BACKGROUND_THREADS + in_cluster;
+    let passing = usize::from(config.passes_polls());
+    let background = BACKGROUND_THREADS + in_cluster + passing;
     Shared {
         metrics: Metrics::new(config.workers + acceptors + background)
             .clustered(config.is_clustered()),
@@ -188,6 +218,7 @@ fn share(interfaces: interface::Shared, acceptors: usize, about: About) -> Share
         clock: Clock::new(),
         about,
         descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
+        notice,
         shutdown: OnceLock::new(),
         http_end: HttpEnd::new(acceptors),
     }
@@ -261,7 +292,9 @@ impl Node {
             // The caller holds a sender, so receiving does not fail.
             match events.recv().unwrap_or_else(|_| Event::Ended("of the node".to_owned())) {
                 Event::Ready => unready -= 1,
-                Event::Signal(signal) => return self.stop(signal, events),
+                Event::Signal(signal) => {
+                    return self.stop(signal, serves.is_none(), events);
+                }
                 Event::Ended(name) => return Err(NodeError::Thread(name)),
                 Event::Flushed(flushed) => return flushed.map_err(NodeError::Flush),
             }
@@ -273,12 +306,26 @@ impl Node {
         }
     }
 
-    fn stop(&self, signal: &str, events: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
-        let (connections, window_ms) = (
-            self.shared.interfaces.broker.mailboxes.connections(),
-            self.shared.interfaces.config.drain_ms,
-        );
-        tracing::info!(signal, connections, window_ms, "draining; a second signal stops at once");
-        stop::drain(&self.shared, &self.listener, window_ms, events)
+    /// Ends the node after a signal, after its delay if it `serves` already.
+    fn stop(
+        &self,
+        signal: &str,
+        serves: bool,
+        events: &mpsc::Receiver<Event>,
+    ) -> Result<(), NodeError> {
+        let config = &self.shared.interfaces.config;
+        let (delay_ms, window_ms) = (config.drain_delay_ms, config.drain_ms);
+        if delay_ms > 0 && serves {
+            tracing::info!(
+                signal,
+                delay_ms,
+                "health says that the node drains, and it still serves new clients; a second \
+                 signal ends this delay"
+            );
+            stop::wait_before(&self.shared, delay_ms, events)?;
+        }
+        let connections = self.shared.interfaces.broker.mailboxes.connections();
+        tracing::info!(signal, connections, window_ms, "draining; another signal stops at once");
+        stop::drain(&self.shared, &self.listeners, window_ms, events)
     }
 }

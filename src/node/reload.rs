@@ -2,12 +2,14 @@
 //! keys. A reload with any mistake changes nothing.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use super::cluster::effective;
 use super::keys::{self, Issuers};
+use super::tls::Certificates;
 use super::{NodeError, log};
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError, Effective, Reloaded};
@@ -16,6 +18,10 @@ use crate::interface::authenticators::Trust;
 /// The configuration keys of secrets. They are compared as they are in effect, wherever they come
 /// from.
 const SECRETS: [&str; 4] = ["auth.api_key", "auth.anon_key", "auth.jwt_secret", "webhooks.secret"];
+
+/// The key of the log's level, and that of the certificates, whose contents are read again.
+const LOG: &str = "log";
+const CERTIFICATES: &str = "tls.cert_file";
 
 /// The state that reloads change, and how the configuration is read again.
 pub(super) struct Reloader<R> {
@@ -31,18 +37,42 @@ pub(super) struct Reloader<R> {
     pub(super) trust: Arc<ArcSwap<Trust>>,
     /// What the other nodes of a cluster compare; `None` without a cluster.
     pub(super) effective: Option<Arc<ArcSwap<Effective>>>,
+    /// The certificates in effect; `None` if clients do not encrypt.
+    pub(super) certificates: Option<Certificates>,
 }
+
+/// Time between two looks at the files of certificates.
+const LOOK: Duration = Duration::from_secs(2);
 
 impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
     /// Reloads each time that it is asked to, as long as the node runs.
     pub(super) fn run(mut self, asked: &Receiver<()>) {
-        for () in asked {
-            if let Err(error) = self.reload() {
+        loop {
+            let asked = match self.certificates {
+                Some(_) => asked.recv_timeout(LOOK),
+                // There is no file to look at meanwhile.
+                None => asked.recv().map_err(RecvTimeoutError::from),
+            };
+            let reloaded = match asked {
+                Ok(()) => self.reload(),
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(error) = reloaded {
                 for mistake in error.to_string().lines() {
                     tracing::error!(mistake, "not reloaded; the settings before it stay in effect");
                 }
             }
         }
+    }
+
+    /// Reads the certificates again if their files have changed.
+    fn look(&mut self) -> Result<(), NodeError> {
+        let Some(certificates) = &mut self.certificates else { return Ok(()) };
+        if certificates.have_changed(&self.config) && certificates.reload(&self.config)? {
+            tracing::info!("the certificates have changed; connections that begin now get them");
+        }
+        Ok(())
     }
 
     fn reload(&mut self) -> Result<(), NodeError> {
@@ -55,11 +85,16 @@ impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
             let changed = new.as_ref().filter(|_| old != new).map(|file| file.name);
             reloaded.taken.extend(changed.filter(|name| !reloaded.taken.contains(name)));
         }
+        // The last that can fail, so that a reload with a mistake changes nothing.
+        let certificates = self.certificates.as_mut();
+        if certificates.map(|ours| ours.reload(&config)).transpose()? == Some(true) {
+            reloaded.taken.push(CERTIFICATES);
+        }
         if let Some(compared) = &self.effective {
             compared.store(Arc::new(effective(&config, &secrets, &trust)));
         }
         // Otherwise the caches of verified tokens would be emptied for nothing.
-        if reloaded.taken.iter().any(|name| *name != "log") {
+        if reloaded.taken.iter().any(|name| ![LOG, CERTIFICATES].contains(name)) {
             self.trust.store(Arc::new(trust));
         }
         tell(&reloaded, self.config.log.max(config.log), config.log);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::RangeInclusive;
 use std::process;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 
 use rustix::process::Signal;
@@ -16,6 +17,7 @@ use signal_hook::low_level::signal_name;
 
 use super::threads::spawn;
 use super::{Event, log};
+use crate::runtime::shared::Notice;
 
 /// The exit status of a process that a signal ended is this and the signal's number.
 const ENDED_BY_SIGNAL: i32 = 128;
@@ -37,12 +39,17 @@ const MEANINGLESS: [i32; 11] = [
 /// The realtime signals, which mean nothing either. The C library may keep the first for itself.
 const REALTIME: RangeInclusive<i32> = 34..=64;
 
-/// Handles signals from now on: the first SIGTERM or SIGINT is sent to `told`, a second ends the
-/// process at once, and each SIGHUP asks for a reload. All others that can be handled do nothing.
+/// Handles signals from now on: the first SIGTERM or SIGINT is sent to `told`, and so is the second
+/// if the node has a delay before its drain and that is not over. A further one ends the process at
+/// once. Each SIGHUP asks for a reload. All others that can be handled do nothing.
 ///
 /// # Errors
 /// If the system does not let the node handle them.
-pub(super) fn watch(told: &Sender<Event>, reload: SyncSender<()>) -> io::Result<()> {
+pub(super) fn watch(
+    told: &Sender<Event>,
+    reload: SyncSender<()>,
+    (notice, has_delay): (Arc<Notice>, bool),
+) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     for signal in MEANINGLESS.into_iter().chain(REALTIME) {
         // Fails for a signal that the C library keeps for itself.
@@ -50,17 +57,18 @@ pub(super) fn watch(told: &Sender<Event>, reload: SyncSender<()>) -> io::Result<
     }
     let events = told.clone();
     spawn("signals", told, move || {
-        let (mut is_stopping, mut named) = (false, BTreeSet::new());
+        let sent_most = 1 + u32::from(has_delay);
+        let (mut sent, mut named) = (0, BTreeSet::new());
         for signal in signals.forever() {
             let name = signal_name(signal).unwrap_or("a signal");
             match signal {
-                SIGINT | SIGTERM if is_stopping => {
-                    tracing::warn!("a second signal: stopping at once");
+                SIGINT | SIGTERM if sent == sent_most || notice.is_over() => {
+                    tracing::warn!("another signal to stop: stopping at once");
                     log::flush();
                     process::exit(ENDED_BY_SIGNAL + signal);
                 }
                 SIGINT | SIGTERM => {
-                    is_stopping = true;
+                    sent += 1;
                     let _ = events.send(Event::Signal(name));
                 }
                 // If a reload is due already, it will read what has changed by now.

@@ -1,7 +1,6 @@
 //! The end of a node: after a signal it closes all connections over some time, and keeps what it
 //! was given.
 
-use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,12 +11,39 @@ use crate::cluster::landing::Ending;
 use crate::limits::{
     SHUTDOWN_CLUSTER_MS, SHUTDOWN_FLUSH_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_IDLE_MS, SHUTDOWN_POLLS_MS,
 };
-use crate::mailbox::Wish;
+use crate::mailbox::{PassingQueue, Wish};
 use crate::message::Millis;
+use crate::runtime::listener::Listener;
 use crate::runtime::shared::{Shared, Shutdown};
 
 /// Time between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Lets the node serve as before for `delay` milliseconds while its health says that it drains.
+/// Another signal to stop ends the delay.
+///
+/// # Errors
+/// If a thread ends meanwhile.
+pub(super) fn wait_before(
+    shared: &Shared,
+    delay: Millis,
+    events: &Receiver<Event>,
+) -> Result<(), NodeError> {
+    shared.notice.give();
+    let ends = Instant::now() + Duration::from_millis(delay);
+    loop {
+        match events.recv_timeout(ends.saturating_duration_since(Instant::now())) {
+            Ok(Event::Ended(name)) => return Err(NodeError::Thread(name)),
+            Ok(Event::Flushed(flushed)) => return flushed.map_err(NodeError::Flush),
+            Ok(Event::Ready) => {}
+            Ok(Event::Signal(signal)) => {
+                tracing::info!(signal, "the delay before the drain is cut short");
+                return Ok(());
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
 
 /// Has the workers close their connections over `window` milliseconds, and stops accepting once no
 /// long-polling client needs further connections. Then waits for requests under way, ends the HTTP
@@ -27,20 +53,22 @@ const LOOK: Duration = Duration::from_millis(5);
 /// If a thread ends meanwhile, or the store cannot be flushed.
 pub(super) fn drain(
     shared: &Shared,
-    listener: &TcpListener,
+    listeners: &[Listener],
     window: Millis,
     events: &Receiver<Event>,
 ) -> Result<(), NodeError> {
     let start = Instant::now();
+    shared.notice.end();
     // Only this function sets it, so it is not set yet.
     let _ = shared.shutdown.set(Shutdown { began: shared.clock.monotonic(), window });
     shared.interfaces.broker.mailboxes.workers.ring_all();
     say(shared, Ending::Draining);
+    shared.interfaces.broker.mailboxes.passing.iter().for_each(PassingQueue::ring);
     // A long-polling client must connect once more to receive the last packets; new clients are
     // refused.
     let polls_end = start + Duration::from_millis(SHUTDOWN_POLLS_MS);
     wait_while(|| pollings(shared) > 0, polls_end, events)?;
-    stop_listening(listener);
+    stop_listening(listeners);
     let ends = start + Duration::from_millis(window + SHUTDOWN_GRACE_MS);
     wait_while(
         || shared.interfaces.broker.mailboxes.connections() + requests(shared) > 0,
@@ -149,6 +177,8 @@ fn pollings(shared: &Shared) -> u64 {
     shared.metrics.sum(|one| &one.pollings) + shared.metrics.sum(|one| &one.conformance_pollings)
 }
 
+/// Returns how many requests are under way: of clients, and of other nodes for their clients.
 fn requests(shared: &Shared) -> u64 {
-    shared.metrics.sum(|counters| &counters.http_under_way)
+    let of_nodes = shared.metrics.sum(|counters| &counters.cluster_polls_under_way);
+    shared.metrics.sum(|counters| &counters.http_under_way) + of_nodes
 }

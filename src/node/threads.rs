@@ -1,7 +1,6 @@
 //! The threads of a node.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -11,9 +10,10 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Event;
 use crate::background::cluster::documents::Look;
+use crate::background::histories::Shares;
 use crate::background::store::{Reader, Store};
 use crate::background::webhook::Settings;
-use crate::background::{self, Incoming, News, Sharing, Writer};
+use crate::background::{self, Incoming, News, Writer};
 use crate::interface::authenticators::{Authenticators, Trust};
 use crate::interface::m2::documents;
 use crate::mailbox::{AcceptorId, Answered, Inbox, Inboxes, Mail};
@@ -21,6 +21,7 @@ use crate::message::WorkerId;
 use crate::runtime::accepting;
 use crate::runtime::acceptor::Acceptor;
 use crate::runtime::driver::Driver;
+use crate::runtime::listener::Listener;
 use crate::runtime::shared::Shared;
 use crate::runtime::transmit::Backend;
 use crate::runtime::{Arrivals, Turns, Worker};
@@ -28,7 +29,7 @@ use crate::runtime::{Arrivals, Turns, Worker};
 /// Background threads with counters of their own: the writer and the thread of webhooks.
 pub(super) const BACKGROUND_THREADS: usize = 2;
 /// Threads of a node in a cluster with counters of their own: that of the cluster, and that of its
-/// documents.
+/// documents. One that passes long-polling requests on comes after them.
 pub(super) const CLUSTER_THREADS: usize = 2;
 
 /// The parts of a node that its threads share.
@@ -40,7 +41,7 @@ pub(super) struct Node {
     pub(super) driver: Driver,
     /// How the workers send.
     pub(super) backend: Backend,
-    pub(super) listener: TcpListener,
+    pub(super) listeners: Vec<Listener>,
 }
 
 /// Reports the end of a thread when it is dropped, however the thread ended.
@@ -61,16 +62,18 @@ impl Node {
     pub(super) fn start(
         &self,
         (store, reader): (Store, Reader),
-        (inboxes, sharing): (Inboxes, Sharing),
+        (inboxes, shares): (Inboxes, Shares),
         looks: Option<Sender<Look>>,
         told: &mpsc::Sender<Event>,
     ) -> io::Result<()> {
+        let Shares { sharing, reading, writing } = shares;
         let incoming = Incoming {
             wishes: inboxes.side,
             records: inboxes.history,
             writes: inboxes.documents,
             loads: inboxes.loads,
             sharing,
+            histories: writing,
         };
         self.start_writer(store, incoming, told)?;
         let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
@@ -81,7 +84,8 @@ impl Node {
         })?;
         let mailboxes = self.shared.interfaces.broker.mailboxes.clone();
         spawn("reader", told, move || {
-            background::reader::run(reader, &inboxes.reader, &mailboxes, looks.as_ref());
+            let (queries, looks) = (&inboxes.reader, looks.as_ref());
+            background::reader::run(reader, queries, &mailboxes, looks, &reading);
         })?;
         let mut acceptors = inboxes.acceptors.into_iter().zip(0u8..);
         let are_inside = self.shared.interfaces.config.acceptor_threads == 0;
@@ -93,6 +97,11 @@ impl Node {
             self.start_acceptor(AcceptorId(id), inbox, told)?;
         }
         Ok(())
+    }
+
+    /// Returns the listeners for one more thread.
+    fn listeners(&self) -> io::Result<Vec<Listener>> {
+        self.listeners.iter().map(Listener::try_clone).collect()
     }
 
     fn start_writer(
@@ -129,8 +138,10 @@ impl Node {
 
     /// Returns how many sets of counters the hot threads have; those of the background follow.
     pub(super) fn hot_threads(&self) -> usize {
-        self.shared.interfaces.config.workers
-            + self.shared.interfaces.broker.mailboxes.acceptors.len()
+        let mailboxes = &self.shared.interfaces.broker.mailboxes;
+        // The last acceptor's mailbox may be that of another thread.
+        let acceptors = mailboxes.acceptors.len() - mailboxes.passing.iter().len();
+        self.shared.interfaces.config.workers + acceptors
     }
 
     /// Starts a worker's thread, with an acceptor inside it if `inside` is given.
@@ -144,7 +155,7 @@ impl Node {
         let (shared, trust) = (self.shared.clone(), self.trust.clone());
         let (driver, backend) = (self.driver.clone(), self.backend.clone());
         let arrivals = self.arrivals.clone();
-        let (listener, ready) = (self.listener.try_clone()?, told.clone());
+        let (listeners, ready) = (self.listeners()?, told.clone());
         spawn(&format!("worker-{}", id.0), told, move || {
             if shared.interfaces.config.pin_threads {
                 pin(id.index(), shared.interfaces.config.workers);
@@ -154,7 +165,7 @@ impl Node {
                     let all = (shared.clone(), arrivals.clone());
                     let id = AcceptorId(acceptor_id);
                     let acceptor = acceptor(id, all, trust.clone(), &backend)?;
-                    accepting::run_beside(acceptor, listener, answers);
+                    accepting::run_beside(acceptor, listeners, answers);
                 }
                 let counters = shared.metrics.thread(id.index());
                 let auth = Authenticators::following(trust);
@@ -180,12 +191,12 @@ impl Node {
         let all = (self.shared.clone(), self.arrivals.clone());
         let (trust, driver) = (self.trust.clone(), self.driver.clone());
         let backend = self.backend.clone();
-        let (listener, ready) = (self.listener.try_clone()?, told.clone());
+        let (listeners, ready) = (self.listeners()?, told.clone());
         spawn(&format!("acceptor-{}", id.0), told, move || {
             let ended = driver.block_on(async {
                 let acceptor = acceptor(id, all, trust, &backend)?;
                 let _ = ready.send(Event::Ready);
-                accepting::run(acceptor, listener, inbox).await;
+                accepting::run(acceptor, listeners, inbox).await;
                 Ok::<(), io::Error>(())
             });
             if let Err(error) = ended.flatten() {

@@ -10,11 +10,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::net::TcpListener;
-
 use super::acceptor::Acceptor;
 use super::descriptors::is_shortage;
 use super::driver::awaitable;
+use super::listener::{Awaited, Listener};
 use super::servers;
 use super::serving::serve;
 use crate::mailbox::{Answered, Inbox, Slot};
@@ -23,43 +22,39 @@ use crate::mailbox::{Answered, Inbox, Slot};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts connections until the node stops, as tasks beside others of this thread.
-pub fn run_beside(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
-    if let Err(error) = begin(acceptor, listener, inbox) {
-        tracing::error!(%error, "the listener or HTTP connections cannot be watched");
+pub fn run_beside(acceptor: Acceptor, listeners: Vec<Listener>, inbox: Inbox<Answered>) {
+    if let Err(error) = begin(acceptor, listeners, inbox) {
+        tracing::error!(%error, "a listener or HTTP connections cannot be watched");
     }
 }
 
 /// Accepts connections until the node stops, on the thread that serves them. Then it waits forever,
-/// because tasks of this thread go on serving. Returns only if the listener cannot be watched.
-pub async fn run(acceptor: Acceptor, listener: std::net::TcpListener, inbox: Inbox<Answered>) {
-    match begin(acceptor, listener, inbox) {
+/// because tasks of this thread go on serving. Returns only if a listener cannot be watched.
+pub async fn run(acceptor: Acceptor, listeners: Vec<Listener>, inbox: Inbox<Answered>) {
+    match begin(acceptor, listeners, inbox) {
         Ok(()) => std::future::pending().await,
         Err(error) => {
-            tracing::error!(%error, "the listener or HTTP connections cannot be watched");
+            tracing::error!(%error, "a listener or HTTP connections cannot be watched");
         }
     }
 }
 
 /// Begins the tasks of an acceptor.
-fn begin(
-    acceptor: Acceptor,
-    listener: std::net::TcpListener,
-    inbox: Inbox<Answered>,
-) -> io::Result<()> {
+fn begin(acceptor: Acceptor, listeners: Vec<Listener>, inbox: Inbox<Answered>) -> io::Result<()> {
     let acceptor = Rc::new(acceptor);
-    // epoll needs a non-blocking listener. On such a listener io_uring would not wait for a client,
-    // but fail at once with `EAGAIN`.
-    listener.set_nonblocking(monoio::utils::is_legacy())?;
-    let listener = TcpListener::from_std(listener)?;
+    let listeners: io::Result<Vec<_>> = listeners.into_iter().map(Awaited::new).collect();
+    let listeners = listeners?;
     servers::begin(acceptor.clone())?;
     monoio::spawn(settle_answers(acceptor.clone(), inbox));
-    monoio::spawn(accept(Rc::new((acceptor, listener))));
+    for listener in listeners {
+        monoio::spawn(accept(Rc::new((acceptor.clone(), listener))));
+    }
     Ok(())
 }
 
 /// Accepts connections until the node stops, and serves what has come with them. Ends earlier if a
 /// request has to wait; then another task accepts.
-async fn accept(acceptor_and_listener: Rc<(Rc<Acceptor>, TcpListener)>) {
+async fn accept(acceptor_and_listener: Rc<(Rc<Acceptor>, Awaited)>) {
     let (acceptor, listener) = &*acceptor_and_listener;
     let accepts = Cell::new(true);
     while accepts.get() {
@@ -68,7 +63,13 @@ async fn accept(acceptor_and_listener: Rc<(Rc<Acceptor>, TcpListener)>) {
             Err(why) => Err(why),
         };
         let connection = match accepted {
-            Ok((stream, _)) => acceptor.begin(stream),
+            Ok((socket, peer)) => match acceptor.begin(socket, peer, listener.terms.as_deref()) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::error!(%error, "a connection cannot be encrypted and is closed");
+                    continue;
+                }
+            },
             // The listener was shut down: no new connection comes, and the present ones are still
             // served.
             Err(error) if acceptor.is_stopping() && !is_shortage(&error) => return,

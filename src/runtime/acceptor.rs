@@ -6,27 +6,29 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use monoio::net::TcpStream;
+use arc_swap::ArcSwap;
 use rand::rngs::StdRng;
 
 use super::answers::Answers;
 use super::arrivals::Arrivals;
 use super::health::Findings;
-use super::http_connection::{End, HttpConnection, HttpTerms};
+use super::http_connection::{End, Excess, HttpConnection, HttpTerms};
 use super::responses::refuse;
 use super::shared::Shared;
 use super::transmit::Backend;
-use crate::codec::http::{Date, Dates, HttpError, Request};
+use crate::codec::http::{Date, Dates, HttpError, Request, Response};
 use crate::codec::json::Scratch;
+use crate::codec::tls::{Terms, Tls, TlsError};
 use crate::interface::authenticators::Authenticators;
-use crate::interface::http::HttpContext;
+use crate::interface::caller::Caller;
+use crate::interface::http::{HttpContext, complete};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::mailbox::{AcceptorId, Tickets};
-use crate::message::{Millis, Now};
+use crate::message::{Millis, Now, Peer};
 use crate::metrics::Counters;
 
 /// The state that the connections of one acceptor share.
@@ -83,18 +85,19 @@ impl Acceptor {
         })
     }
 
-    /// Returns what a handler may use, with the present time.
-    pub(super) fn context(&self) -> HttpContext<'_> {
-        self.context_at(self.shared.clock.now())
+    /// Returns what a handler of this client's request may use, with the present time.
+    pub(super) fn context(&self, caller: Caller) -> HttpContext<'_> {
+        self.context_at(self.shared.clock.now(), caller)
     }
 
-    /// Returns what a handler may use, with a time that was read before. Takes new keys if there
-    /// are any.
-    pub(super) fn context_at(&self, now: Now) -> HttpContext<'_> {
+    /// Returns what a handler of this client's request may use, with a time that was read before.
+    /// Takes new keys if there are any.
+    pub(super) fn context_at(&self, now: Now, caller: Caller) -> HttpContext<'_> {
         self.auth.borrow_mut().refresh();
         HttpContext {
             now,
             is_stopping: self.is_stopping(),
+            caller,
             shared: &self.shared.interfaces,
             auth: &self.auth,
             json: &self.json,
@@ -103,6 +106,11 @@ impl Acceptor {
             buffer: &self.buffer,
             counters: &self.counters,
         }
+    }
+
+    /// Adds the headers of a response that depend on its request.
+    pub(super) fn complete(&self, response: Response, request: &Request) -> Response {
+        complete(response, request, self.auth.borrow().origins.as_deref())
     }
 
     /// Notes in the log that a body was too long.
@@ -139,15 +147,46 @@ impl Acceptor {
     }
 
     /// Begins an accepted connection.
-    pub(super) fn begin(&self, stream: TcpStream) -> Box<HttpConnection> {
-        let is_spare = self.shared.descriptors.is_kept_back(&stream);
+    ///
+    /// # Errors
+    /// If it cannot be encrypted under these terms.
+    pub(super) fn begin(
+        &self,
+        socket: OwnedFd,
+        peer: Peer,
+        terms: Option<&ArcSwap<Terms>>,
+    ) -> Result<Box<HttpConnection>, TlsError> {
+        let tls = terms.map(|terms| Tls::new(&terms.load()).map(Box::new)).transpose()?;
+        let is_spare = self.shared.descriptors.is_kept_back(&socket);
         if is_spare {
             self.shared.descriptors.begin_spare();
         }
-        // SAFETY: the runtime gives the descriptor away, and no operation on it has begun.
-        #[allow(unsafe_code, reason = "the runtime's stream gives its descriptor as a number only")]
-        let socket = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
-        HttpConnection::begin(socket, is_spare, self.terms.clone())
+        // This connection is not counted yet.
+        let is_full = self.is_full();
+        let wire = (socket, tls);
+        let mut connection = HttpConnection::begin(wire, peer, is_spare, self.terms.clone());
+        let shared = &self.shared.interfaces;
+        // The connections of a proxy are its clients'.
+        let proxies = shared.config.proxy.trusted.as_ref();
+        let is_proxy = proxies.is_some_and(|proxies| proxies.trusts(peer));
+        match shared.throttle.hold(if is_proxy { Peer::Local } else { peer }) {
+            Err(_) => connection.exceed(Excess::Address),
+            Ok(_) if is_full => connection.exceed(Excess::Node),
+            Ok(held) => connection.count(held),
+        }
+        Ok(connection)
+    }
+
+    /// Returns whether the node has as many connections as it may have.
+    fn is_full(&self) -> bool {
+        let most = self.shared.interfaces.config.limits.connections as u64;
+        most > 0 && self.count_connections() >= most
+    }
+
+    /// Returns the number of HTTP connections and sessions of the node.
+    fn count_connections(&self) -> u64 {
+        let http = self.shared.metrics.sum(|counters| &counters.http_connections);
+        http + self.shared.interfaces.broker.mailboxes.connections()
     }
 
     /// Returns the time for deadlines, in milliseconds since the node started.

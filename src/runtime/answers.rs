@@ -45,6 +45,7 @@ impl Answers {
         }
         let mut sending = self.sending.borrow_mut();
         let (transmitter, outcome) = &mut *sending;
+        waiting.retain_mut(|connection| connection.seal().is_ok());
         let ids: Vec<_> = waiting.iter().map(|connection| name(connection.slot())).collect();
         let mut offers = Offers::new(&ids);
         for connection in &waiting {

@@ -5,10 +5,9 @@
 //! its worker's list first. Then the mail that announces it is posted into a reserved place. The
 //! list is thus bounded by the mailbox and has the same order.
 
-use std::os::fd::OwnedFd;
-
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::wire::Wire;
 use crate::broker::received::Received;
 use crate::interface::Session;
 use crate::interface::http::Poll;
@@ -29,7 +28,7 @@ pub(super) enum Arrival {
 /// A socket that has left HTTP, with its session.
 #[derive(Debug)]
 pub(super) struct Newcomer {
-    pub(super) socket: OwnedFd,
+    pub(super) wire: Wire,
     /// The response to the request; empty if it was sent already, or if the session answers.
     pub(super) head: Vec<u8>,
     /// Bytes that were read after the request.
@@ -52,7 +51,7 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Migrant {
     /// The session's socket; `None` on long-polling.
-    pub(super) socket: Option<OwnedFd>,
+    pub(super) wire: Option<Wire>,
     /// Bytes that were read after the client's CONNECT packet.
     pub(super) leftover: Vec<u8>,
     pub(super) session: Session,

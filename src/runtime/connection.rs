@@ -1,14 +1,15 @@
 //! A connection, and a worker's table of connections.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 
+use super::wire::{Sealed, Wire};
 use crate::broker::link::Link;
 use crate::broker::slab::Slab;
 use crate::codec::websocket::Decoder;
 use crate::interface::Session;
 use crate::interface::Shared;
 use crate::interface::frame::Frame;
+use crate::interface::throttle::Held;
 use crate::message::{ConnId, Millis, Now, SessionId, SessionKey, WorkerId};
 
 /// A connection. If it is idle, it owns no memory elsewhere except what its session keeps.
@@ -20,6 +21,8 @@ pub(super) struct Connection {
     pub(super) link: Link<Frame>,
     /// The session, or the state of closing.
     pub(super) state: State,
+    /// The encrypted side; `None` if the client's bytes are not encrypted.
+    pub(super) sealed: Option<Box<Sealed>>,
 }
 
 /// Whether a connection is open.
@@ -36,8 +39,14 @@ pub(super) enum State {
 
 impl Connection {
     /// Creates a connection with nothing to send. Without a socket it is on long-polling.
-    pub(super) fn new(socket: Option<OwnedFd>, state: State) -> Self {
-        Self { decoder: Decoder::default(), link: Link::new(socket), state }
+    pub(super) fn new(wire: Option<Wire>, state: State) -> Self {
+        let (mut link, mut sealed) = (Link::new(None), None);
+        if let Some(wire) = wire {
+            link.socket = Some(wire.socket);
+            link.set_deflates(wire.deflates);
+            sealed = wire.sealed;
+        }
+        Self { decoder: Decoder::default(), link, state, sealed }
     }
 
     /// Returns the session; `None` if the connection is being closed.
@@ -68,6 +77,9 @@ pub(super) struct Connections {
     worker: WorkerId,
     slots: Slab<Connection>,
     generations: Vec<u32>,
+    /// What sockets count at their clients' addresses, by slot. It has places only if there is a
+    /// limit, so that a connection has none without it.
+    held: Vec<Option<Held>>,
     /// Slots of long-polling sessions that moved here from other workers. The session id in their
     /// requests names a slot of the former worker, so they are found by the secret part of the id.
     by_key: HashMap<SessionKey, u32>,
@@ -76,7 +88,13 @@ pub(super) struct Connections {
 impl Connections {
     /// Creates an empty table.
     pub(super) fn new(worker: WorkerId) -> Self {
-        Self { worker, slots: Slab::default(), generations: Vec::new(), by_key: HashMap::new() }
+        Self {
+            worker,
+            slots: Slab::default(),
+            generations: Vec::new(),
+            held: Vec::new(),
+            by_key: HashMap::new(),
+        }
     }
 
     /// Adds a connection and returns its id.
@@ -91,8 +109,23 @@ impl Connections {
     /// Removes a connection. Mail to its id is ignored from now on.
     pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
         let connection = self.slots.remove(slot)?;
+        self.take_held(slot);
         self.renew(slot);
         Some(connection)
+    }
+
+    /// Keeps what the socket in a slot counts at its client's address until it is removed.
+    pub(super) fn hold(&mut self, slot: u32, held: Option<Held>) {
+        let (Some(held), at) = (held, slot as usize) else { return };
+        if self.held.len() <= at {
+            self.held.resize_with(at + 1, || None);
+        }
+        self.held[at] = Some(held);
+    }
+
+    /// Takes what the socket in a slot counts at its client's address.
+    pub(super) fn take_held(&mut self, slot: u32) -> Option<Held> {
+        self.held.get_mut(slot as usize)?.take()
     }
 
     /// Gives the connection in a slot a new id. Mail to the old id is ignored from now on.
@@ -167,7 +200,7 @@ mod tests {
     #[test]
     fn a_connection_is_small() {
         // The memory of idle connections depends on this.
-        assert!(size_of::<Option<Connection>>() <= 144, "{}", size_of::<Option<Connection>>());
+        assert!(size_of::<Option<Connection>>() <= 152, "{}", size_of::<Option<Connection>>());
     }
 
     #[test]

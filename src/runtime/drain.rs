@@ -44,7 +44,7 @@ pub(super) fn step(worker: &mut Worker) {
         };
         // After a while, sessions on long-polling are no longer asked.
         let has_left = link.subscriptions == index::NONE;
-        if has_left && (is_late || session.may_end(!link.outbox.is_empty())) {
+        if has_left && (is_late || session.may_end(!link.is_drained())) {
             worker.close(id.slot, GOING_AWAY);
         } else {
             progress.leaving.push_back(id);
@@ -85,7 +85,7 @@ fn take_out(
         else {
             continue;
         };
-        if !std::mem::replace(&mut link.is_leaving, true) {
+        if link.begin_leaving() {
             progress.leaving.push_back(id);
         }
         let Some(subscriber) = session.subscriber(id) else { continue };

@@ -26,17 +26,18 @@ pub(super) fn deliver(
         return deliver_to_user(connections, local, publication, user);
     }
     let recoverable = local.detached.as_mut().filter(|_| publication.is_recoverable);
-    let mark = recoverable.map(|one| (one.log.heard(publication.clone(), now), publication.id));
-    let except = publication.except.filter(|id| *id == connections.id(id.slot));
+    let mark = recoverable.map(|one| (one.log.heard(publication.clone(), now), publication.mark()));
+    let except = publication.except().filter(|id| *id == connections.id(id.slot));
     let except = except.map(|id| id.slot);
     let (mut shares, mut bytes) = (Shares::default(), 0);
-    let Local { index, outboxes, .. } = local;
+    let Local { index, outboxes, deflating, counters, .. } = local;
     for (encoding, listeners) in index.audience(&publication.channel) {
         if listeners.is_empty() {
             continue;
         }
         let frame = Frame::of(publication, encoding);
         bytes = bytes.max(frame.as_ref().len());
+        let mut deflated = None;
         // A stream of several channels gets frames of its own, which say how far it has come.
         let is_stream = encoding == Encoding::EventStream
             && matches!(publication.content, Content::Message { .. });
@@ -46,16 +47,18 @@ pub(super) fn deliver(
             }
             let Some(connection) = connections.get_mut(slot) else { continue };
             let link = &mut connection.link;
-            let frame = match is_stream.then(|| link.cursor_mut()).flatten() {
-                Some(cursor) => {
-                    cursor.passed(&publication.channel, publication.id);
-                    Frame::placed(publication, cursor)
-                }
-                None => frame.clone(),
+            let frame = if link.deflates() {
+                let deflate = || frame.deflated(publication, encoding, (deflating, counters));
+                deflated.get_or_insert_with(deflate).clone()
+            } else if let Some(cursor) = is_stream.then(|| link.cursor_mut()).flatten() {
+                cursor.passed(&publication.channel, publication.id);
+                Frame::placed(publication, cursor)
+            } else {
+                frame.clone()
             };
-            shares.count(outboxes.push(slot, &mut connection.link, frame));
+            shares.count(outboxes.push(slot, link, frame));
             if let Some(mark) = mark {
-                connection.link.mark_sent(mark);
+                link.mark_sent(mark);
             }
         }
     }
@@ -78,12 +81,18 @@ fn deliver_to_user(
 ) -> usize {
     let frame = Frame::of(publication, Encoding::Resource);
     let mut shares = Shares::default();
-    let Local { index, outboxes, .. } = local;
+    let Local { index, outboxes, deflating, counters, .. } = local;
     for &slot in index.of_user(user) {
-        let Some(connection) = connections.get_mut(slot) else { continue };
-        if index.hears(connection.link.subscriptions, &publication.channel) {
-            shares.count(outboxes.push(slot, &mut connection.link, frame.clone()));
+        let Some(Connection { link, .. }) = connections.get_mut(slot) else { continue };
+        if !index.hears(link.subscriptions, &publication.channel) {
+            continue;
         }
+        let frame = if link.deflates() {
+            frame.deflated(publication, Encoding::Resource, (deflating, counters))
+        } else {
+            frame.clone()
+        };
+        shares.count(outboxes.push(slot, link, frame));
     }
     shares.add_to(local);
     note_published(connections, local, publication);
@@ -147,14 +156,15 @@ pub(super) fn activate(
     (local, shared, now): (&mut Local, &Shared, Now),
     activation: Activation,
 ) -> usize {
-    // A resuming client's subscriptions begin later, once it was sent what it missed.
-    if activation.comes_back {
-        return 0;
-    }
     let id = activation.connection;
     let Some(Connection { link, state: State::Open(session), .. }) = connections.by_id(id) else {
         return 0;
     };
+    // A resuming client's subscriptions begin later, once it was sent what it missed.
+    if activation.comes_back {
+        session.on_joined_again(&mut Context { id, now, link, local, shared }, activation);
+        return 0;
+    }
     if let (Some(detached), Some(state), false) =
         (&mut local.detached, link.resume(), activation.is_again)
     {

@@ -2,6 +2,7 @@
 //! to requests that arrived together are sent together.
 
 mod body;
+mod sealed;
 mod sending;
 
 use std::cell::{Cell, RefCell};
@@ -18,9 +19,12 @@ use super::http_poller::{HttpPoller, Want, Watched};
 use super::shared::Shared;
 use crate::broker::received::Received;
 use crate::codec::http::{HttpError, Request};
+use crate::codec::tls::Tls;
 use crate::config;
+use crate::interface::caller::{Caller, Unknown, caller};
+use crate::interface::throttle::Held;
 use crate::limits::{SPARE_IDLE_MS, SPARE_REQUEST_MS};
-use crate::message::Millis;
+use crate::message::{Millis, Peer};
 use crate::metrics::Counters;
 
 /// How many bytes one read asks for. The thread has one such buffer, and a connection has it only
@@ -45,6 +49,8 @@ pub(super) struct HttpTerms {
     held: Cell<usize>,
     /// Bytes of requests that they may hold without asking for more.
     granted: Cell<usize>,
+    /// The buffer that the next connection with TLS reads into.
+    received: RefCell<Vec<u8>>,
     /// The buffers that the next connection reads into, and has a short body in.
     input: RefCell<Vec<u8>>,
     body: RefCell<Vec<u8>>,
@@ -66,6 +72,7 @@ impl HttpTerms {
             counters,
             held: Cell::new(0),
             granted: Cell::new(0),
+            received: RefCell::default(),
             input: RefCell::default(),
             body: RefCell::default(),
             outputs: RefCell::default(),
@@ -108,12 +115,22 @@ pub(super) struct HttpConnection {
     slot: u32,
     /// Whether its descriptor is one of those that are kept back.
     is_spare: bool,
+    /// Which limit of connections this one is beyond, and what it counts at its address.
+    excess: Option<Excess>,
+    counted: Option<Held>,
+    /// The other end, and the client of the present request.
+    peer: Peer,
+    caller: Caller,
     /// Bytes that were read. Those before `at` are decoded.
     input: Vec<u8>,
     at: usize,
-    /// Responses that are still to be sent, behind `sent` bytes that were.
+    /// Responses that are still to be sent, behind `sent` bytes that were. With TLS, the first
+    /// `sealed` bytes are records.
     output: Vec<u8>,
     sent: usize,
+    sealed: usize,
+    /// `None` if the client's bytes are not encrypted.
+    tls: Option<Box<Tls>>,
     /// Bytes of the buffer that holds the body of the current request.
     body_bytes: usize,
     /// Bytes that this connection holds, as counted in [`HttpTerms::held`].
@@ -121,6 +138,15 @@ pub(super) struct HttpConnection {
     /// When the head that has begun must be complete; 0 if none has begun.
     head_due: Millis,
     terms: Rc<HttpTerms>,
+}
+
+/// A limit of connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Excess {
+    /// That of the node.
+    Node,
+    /// That of the client's address.
+    Address,
 }
 
 /// Why a request could not be read, or a response not be sent.
@@ -136,21 +162,34 @@ pub(super) enum End {
     Broken(HttpError),
     /// The requests of all clients hold too much memory for this one to hold more.
     NoMemory,
+    /// The connection cannot be encrypted. An alert that says so may be still to be sent.
+    Sealed,
 }
 
 impl HttpConnection {
     /// Creates the connection of a socket that was just accepted. `is_spare` says whether its
     /// descriptor is one of those that are kept back.
-    pub(super) fn begin(socket: OwnedFd, is_spare: bool, terms: Rc<HttpTerms>) -> Box<Self> {
+    pub(super) fn begin(
+        (socket, tls): (OwnedFd, Option<Box<Tls>>),
+        peer: Peer,
+        is_spare: bool,
+        terms: Rc<HttpTerms>,
+    ) -> Box<Self> {
         let slot = terms.poller.enter();
         let connection = Box::new(Self {
             socket: Some(socket),
             slot,
             is_spare,
+            excess: None,
+            counted: None,
+            peer,
+            caller: peer.into(),
             input: Vec::new(),
             at: 0,
             output: Vec::new(),
             sent: 0,
+            sealed: 0,
+            tls,
             body_bytes: 0,
             held: 0,
             head_due: 0,
@@ -166,6 +205,49 @@ impl HttpConnection {
         self.is_spare
     }
 
+    /// Notes that the connection is beyond a limit of connections.
+    pub(super) fn exceed(&mut self, limit: Excess) {
+        self.excess = Some(limit);
+    }
+
+    /// Returns which limit of connections this one is beyond.
+    pub(super) fn excess(&self) -> Option<Excess> {
+        self.excess
+    }
+
+    /// Lets the connection count at its client's address.
+    pub(super) fn count(&mut self, held: Option<Held>) {
+        self.counted = held;
+    }
+
+    /// Returns what the connection counts at its client's address, for where its socket goes.
+    pub(super) fn take_counted(&mut self) -> Option<Held> {
+        self.counted.take()
+    }
+
+    /// Returns whether the connection ends after one short request.
+    pub(super) fn is_brief(&self) -> bool {
+        self.is_spare || self.excess.is_some()
+    }
+
+    /// Returns the client of the request that was last read.
+    pub(super) fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    /// Finds out who the client of a request is.
+    ///
+    /// # Errors
+    /// If a trusted proxy has passed it on, and does not say it clearly.
+    pub(super) fn find_caller(&mut self, request: &Request) -> Result<Caller, Unknown> {
+        let proxies = self.terms.shared.interfaces.config.proxy.trusted.as_ref();
+        if proxies.is_some() {
+            self.caller = self.peer.into();
+            self.caller = caller(self.peer, request, proxies)?;
+        }
+        Ok(self.caller)
+    }
+
     /// Returns why a wait for the next request ends at its deadline.
     pub(super) fn lateness(&self) -> End {
         End::Slow(!self.unread().is_empty())
@@ -174,8 +256,11 @@ impl HttpConnection {
     /// Lets the connection wait for the rest of a request, or for the next one, without a task and
     /// a buffer.
     pub(super) fn park(mut self: Box<Self>) {
+        if self.has_ended() {
+            return self.say_end();
+        }
         let now = self.terms.shared.clock.monotonic();
-        let due = if self.unread().is_empty() {
+        let due = if self.unread().is_empty() && !self.is_handshaking() {
             now + self.times().idle_timeout_ms
         } else {
             if self.head_due == 0 {
@@ -184,7 +269,7 @@ impl HttpConnection {
             self.head_due
         };
         self.spare_input();
-        self.hold(self.input.capacity());
+        self.hold(self.input.capacity() + self.sealed_bytes());
         let terms = self.terms.clone();
         if let Err(error) = terms.poller.park(self, due) {
             tracing::warn!(%error, "a socket cannot be watched and is closed");
@@ -241,14 +326,14 @@ impl HttpConnection {
     }
 
     /// Ends the connection, whose socket leaves HTTP. Returns the bytes that were read after the
-    /// last request.
-    pub(super) fn into_leftover(mut self, socket: &OwnedFd) -> Vec<u8> {
+    /// last request, and the state of its encryption.
+    pub(super) fn into_leftover(mut self, socket: &OwnedFd) -> (Vec<u8>, Option<Box<Tls>>) {
         self.terms.poller.remove(self.slot, socket);
         // A buffer of its own, so that what moves to another thread is small.
         let leftover = self.unread().to_vec();
         self.at = self.input.len();
         self.spare_input();
-        leftover
+        (leftover, self.tls.take())
     }
 
     /// Reads once, if there is something to read. Returns false if there is not.
@@ -280,7 +365,10 @@ impl HttpConnection {
     }
 
     /// Reads once into the spare capacity of `buffer`. Returns how many bytes; 0 if there are none.
-    fn receive(&self, buffer: &mut Vec<u8>) -> Result<usize, End> {
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> Result<usize, End> {
+        if self.tls.is_some() {
+            return self.receive_sealed(buffer);
+        }
         loop {
             match recv(self.socket(), spare_capacity(buffer), RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(End::HalfClosed),
@@ -331,7 +419,7 @@ impl HttpConnection {
     }
 
     fn times(&self) -> &config::Http {
-        if self.is_spare {
+        if self.is_brief() {
             &self.terms.spare_times
         } else {
             &self.terms.shared.interfaces.config.http

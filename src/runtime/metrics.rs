@@ -5,6 +5,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::shared::Shared;
 use crate::codec::http::{Request, Response};
+use crate::interface::entrance::METRICS;
 use crate::interface::membership::Membership;
 use crate::interface::render_gauges;
 use crate::interface::rest::{ApiError, Reply};
@@ -12,7 +13,7 @@ use crate::mailbox::Depth;
 use crate::metrics::{Text, log_lines, quoted};
 
 /// The path of the metrics.
-pub(super) const PATH: &str = "/metrics";
+pub(super) const PATH: &str = METRICS;
 
 /// Returns the response to a scrape, in the Prometheus text format.
 pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
@@ -163,7 +164,7 @@ fn node(hub: &Shared, text: &mut Text) {
     text.sample(&build, 1);
     let workers = hub.interfaces.broker.mailboxes.workers.len() as u64;
     text.gauge("fanfare_workers", "Worker threads.", workers);
-    let stopping = u64::from(hub.shutdown.get().is_some());
+    let stopping = u64::from(hub.notice.is_given());
     text.gauge("fanfare_draining", "Whether the node was told to stop.", stopping);
     let help = "Log lines lost because standard error was full, closed or not read.";
     text.family("counter", "fanfare_log_lines_dropped_total", help);

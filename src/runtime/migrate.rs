@@ -2,13 +2,13 @@
 //! it is brought there before its CONNECT is answered. Its socket moves with it. On long-polling
 //! its requests still arrive here, because its session id names this worker, and are passed on.
 
-use std::os::fd::OwnedFd;
-
 use super::arrivals::{Arrival, Migrant, Newcomer};
 use super::connection::{Connection, Connections, State};
 use super::forwards::BY_KEY;
 use super::poller::Poller;
+use super::sealing;
 use super::sender::{Sent, send_waiting};
+use super::wire::Wire;
 use super::worker::{Begun, Worker};
 use crate::interface::context::Local;
 use crate::interface::next::{Close, Next, Reason};
@@ -33,13 +33,13 @@ pub(super) fn depart(
         return worker.on(slot, |session, ctx, _| session.on_stayed(ctx, auth));
     };
     let taken = take((&mut worker.connections, &worker.poller), mailboxes, slot, to)?;
-    let (socket, State::Open(mut session)) = taken else { return None };
+    let (wire, State::Open(mut session)) = taken else { return None };
     if let Some(gauge) = session.gauge(&worker.local.counters) {
         gauge.sub(1);
     }
     let (key, probe) = (session.key().copied(), session.forget_probe());
-    let is_polling = socket.is_none();
-    let migrant = Migrant { socket, leftover: rest.to_vec(), session, auth: auth.into() };
+    let is_polling = wire.is_none();
+    let migrant = Migrant { wire, leftover: rest.to_vec(), session, auth: auth.into() };
     worker.arrivals.post(to, place, Arrival::Session(migrant));
     let key = key?;
     if is_polling {
@@ -54,12 +54,17 @@ pub(super) fn depart(
 /// Sends the frames in the outbox, and returns whether none is left that would have to move.
 fn has_sent_all(connections: &mut Connections, local: &mut Local, slot: u32) -> bool {
     let Some(connection) = connections.get_mut(slot) else { return false };
-    let link = &mut connection.link;
-    let Some(socket) = &link.socket else { return link.outbox.is_empty() };
     let spares = &mut local.outboxes.spares;
-    let sent = send_waiting(socket, &mut link.outbox, spares, &local.counters);
+    let link = &mut connection.link;
+    let sent = match &link.socket {
+        None => return link.outbox.is_empty(),
+        Some(_) if connection.sealed.is_some() => {
+            sealing::send_waiting(connection, spares, &local.counters)
+        }
+        Some(socket) => send_waiting(socket, &mut link.outbox, spares, &local.counters),
+    };
     if sent == Sent::All {
-        local.outboxes.unblock(link);
+        local.outboxes.unblock(&mut connection.link);
     }
     sent == Sent::All
 }
@@ -70,15 +75,18 @@ fn take(
     mailboxes: &Mailboxes,
     slot: u32,
     to: WorkerId,
-) -> Option<(Option<OwnedFd>, State)> {
+) -> Option<(Option<Wire>, State)> {
     let from = connections.id(slot).worker;
-    let Connection { link, state, .. } = connections.remove(slot)?;
+    let held = connections.take_held(slot);
+    let Connection { link, state, sealed, .. } = connections.remove(slot)?;
     if let Some(socket) = &link.socket {
         poller.remove(socket);
     }
     mailboxes.unassign(from);
     mailboxes.assign_to(to);
-    Some((link.socket, state))
+    let deflates = link.deflates();
+    let wire = link.socket.map(|socket| Wire { socket, sealed, held, deflates });
+    Some((wire, state))
 }
 
 /// Moves the WebSocket that offers to carry a session to that session's new worker. If it cannot
@@ -97,21 +105,21 @@ fn send_after(worker: &mut Worker, probe: ConnId, session: SessionId) {
         return worker.close(probe.slot, close);
     };
     let taken = take((&mut worker.connections, &worker.poller), mailboxes, probe.slot, to);
-    let Some((Some(socket), State::Open(mut offer))) = taken else { return };
+    let Some((Some(wire), State::Open(mut offer))) = taken else { return };
     offer.renamed(session);
-    let newcomer = Newcomer { socket, head: Vec::new(), leftover: Vec::new(), session: offer };
+    let newcomer = Newcomer { wire, head: Vec::new(), leftover: Vec::new(), session: offer };
     worker.arrivals.post(to, place, Arrival::Socket(newcomer));
 }
 
 /// Takes in a session that comes from another worker. Returns what it asks for first; `None` if its
 /// connection could not be watched or has ended.
 pub(super) fn arrive(worker: &mut Worker, migrant: Migrant) -> Option<Begun> {
-    let Migrant { socket, leftover, session, auth } = migrant;
+    let Migrant { wire, leftover, session, auth } = migrant;
     if let Some(gauge) = session.gauge(&worker.local.counters) {
         gauge.add(1);
     }
-    let key = session.key().copied().filter(|_| socket.is_none());
-    let slot = worker.insert(socket, State::Open(session))?;
+    let key = session.key().copied().filter(|_| wire.is_none());
+    let slot = worker.insert(wire, State::Open(session))?;
     key.into_iter().for_each(|key| worker.connections.find_by_key(key, slot));
     let next = worker.on(slot, |session, ctx, _| session.on_arrived(ctx, &auth))?;
     Some(Begun { slot, next, leftover })

@@ -24,6 +24,7 @@
 //! - `upgrade.rs`: hands over sockets that leave HTTP, and moves sessions from polling to
 //!   WebSocket.
 //! - `pending.rs`: forwards and answers long-polling requests.
+//! - `passing.rs`: passes those for sessions of other nodes on, and asks workers for other nodes.
 //! - `migrate.rs`: moves sessions to the worker that keeps what their clients want to resume.
 //! - `forwards.rs`: the sessions whose long-polling requests a worker passes on.
 //!
@@ -39,6 +40,8 @@
 //! - `fanout.rs`: puts publications into outboxes, begins and ends subscriptions, and hands
 //!   documents to the sessions that wait for them.
 //! - `sender.rs`: sends outboxes to sockets.
+//! - `sealing.rs`: makes records of what a batch has for encrypted connections.
+//! - `wire.rs`: a socket and its encryption, as they move between threads.
 //! - `transmit/`: the way to the sockets, in batches through a ring or by plain sends.
 //! - `pressure.rs`: closes the connections that hold the most when memory runs short.
 //! - `timer.rs`: the deadlines of connections.
@@ -69,22 +72,27 @@ mod forwards;
 mod health;
 mod http_connection;
 mod http_poller;
+pub mod listener;
 mod metrics;
 mod migrate;
+pub mod passing;
 mod pending;
 mod poller;
 mod pressure;
 mod reader;
 mod responses;
+mod sealing;
 pub mod sender;
 mod servers;
 mod serving;
+mod sessions;
 pub mod shared;
 mod steps;
 mod timer;
 pub mod transmit;
 mod turn;
 mod upgrade;
+mod wire;
 mod worker;
 
 pub use arrivals::Arrivals;

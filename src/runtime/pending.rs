@@ -13,20 +13,51 @@ use crate::interface::http::{HttpContext, Outcome, Poll};
 use crate::interface::next::{Close, Next, Reason};
 use crate::interface::rest::Reply;
 use crate::limits::{NEWCOMER_BYTES, POLLING_SESSIONS_MAX};
-use crate::mailbox::{Mail, PollRefusal, Polled, Slot};
+use crate::mailbox::{Mail, Pending, PollRefusal, Polled, Receipt, Slot};
 use crate::message::{ConnId, Refused, SessionId};
 
-/// Forwards a request to the worker of its session, and waits for the answer until the client
-/// leaves. A client that only closes its sending side still receives the answer. If it was polling,
-/// its session ends, because the node cannot tell whether such a client reads. Returns the outcome.
-/// If the outcome may hold packets, which are lost if the client does not receive them, also
-/// returns their session.
+/// The session whose client waits for the answer to a request.
+pub(super) enum Client {
+    /// A session of this node.
+    Here(SessionId),
+    /// A session of another node.
+    Away(Receipt),
+}
+
+impl Client {
+    /// Tells the worker or the node of the session that the client left before it received the
+    /// answer to a request, and with it perhaps packets.
+    pub(super) fn tell_gone(self, http: &HttpContext<'_>) {
+        match self {
+            // If the mailbox has no room, the session ends later, because its heartbeat fails.
+            Self::Here(session) => {
+                let mailboxes = &http.shared.broker.mailboxes;
+                let _ = mailboxes.control(session.worker, Mail::PollGone(session));
+            }
+            Self::Away(receipt) => drop(receipt),
+        }
+    }
+
+    /// Tells the node of the session that the client has received the answer. A worker of this node
+    /// need not know.
+    pub(super) fn tell_received(self) {
+        match self {
+            Self::Here(_) => {}
+            Self::Away(receipt) => receipt.received(),
+        }
+    }
+}
+
+/// An answer to a long-polling request, on its way.
+pub(super) type Answering<'a> = Pending<'a, Result<Polled, PollRefusal>>;
+
+/// Forwards a request to the worker of its session, and waits for the answer as [`wait`] does.
 pub(super) async fn forward(
     http: &HttpContext<'_>,
     arrivals: &Arrivals,
     connection: &mut HttpConnection,
     (poll, body): (Poll<Session>, Received),
-) -> Result<(Outcome, Option<SessionId>), End> {
+) -> Result<(Outcome, Option<Client>), End> {
     let mailboxes = &http.shared.broker.mailboxes;
     let (session, takes_packets) = match &poll {
         Poll::Open(_) => (None, false),
@@ -40,7 +71,7 @@ pub(super) async fn forward(
         arrivals.post(worker, place, Arrival::Poll(Asked { ticket, poll, body }));
         Ok(())
     };
-    let mut pending = match http.put(put, &http.counters.refused_overloaded) {
+    let pending = match http.put(put, &http.counters.refused_overloaded) {
         Ok(pending) => pending,
         Err(error) => {
             if session.is_none() {
@@ -49,35 +80,44 @@ pub(super) async fn forward(
             return Ok((Reply::from(error).into(), None));
         }
     };
+    wait(http, connection, pending, (session.map(Client::Here), takes_packets)).await
+}
+
+/// Waits for the answer to a request until the client leaves. A client that only closes its sending
+/// side still receives the answer. If it was polling, its session ends, because the node cannot
+/// tell whether such a client reads. Returns the outcome. If the outcome may hold packets, which
+/// are lost if the client does not receive them, also returns the client.
+pub(super) async fn wait(
+    http: &HttpContext<'_>,
+    connection: &mut HttpConnection,
+    mut pending: Answering<'_>,
+    (client, takes_packets): (Option<Client>, bool),
+) -> Result<(Outcome, Option<Client>), End> {
     loop {
         // The read is outside of `select!`, because a read that is dropped loses its bytes.
         let answered = monoio::select! {
             answer = &mut pending => Some(answer),
             () = connection.sends_ahead() => None,
         };
-        match answered {
-            Some(answer) => return Ok((polled(answer), session.filter(|_| takes_packets))),
+        let answer = match answered {
+            Some(answer) if takes_packets => return Ok((polled(answer), client)),
+            Some(answer) => answer,
             None => match connection.fill() {
-                Ok(_) => {}
-                Err(End::HalfClosed) => {
-                    let polls = session.filter(|_| takes_packets);
-                    polls.iter().for_each(|session| tell_gone(http, *session));
+                Ok(_) => continue,
+                Err(End::HalfClosed) if takes_packets => {
+                    client.into_iter().for_each(|client| client.tell_gone(http));
                     return Ok((polled(pending.await), None));
                 }
+                Err(End::HalfClosed) => (&mut pending).await,
                 Err(_) => {
-                    session.iter().for_each(|session| tell_gone(http, *session));
+                    client.into_iter().for_each(|client| client.tell_gone(http));
                     return Err(End::Gone);
                 }
             },
-        }
+        };
+        client.into_iter().for_each(Client::tell_received);
+        return Ok((polled(answer), None));
     }
-}
-
-/// Tells the worker of a session that the client left before it received the answer to a request,
-/// and with it perhaps packets.
-pub(super) fn tell_gone(http: &HttpContext<'_>, session: SessionId) {
-    // If the mailbox has no room, the session ends later, because its heartbeat fails.
-    let _ = http.shared.broker.mailboxes.control(session.worker, Mail::PollGone(session));
 }
 
 /// Answers a request, or lets its session keep it until there are packets. If the session has moved
@@ -133,15 +173,29 @@ fn open(worker: &mut Worker, session: Session) -> Option<Vec<u8>> {
 /// Ends a session because the client of one of its requests left, and may have missed packets. The
 /// request is still answered, because each request has a place reserved for its answer.
 pub(super) fn on_poll_gone(worker: &mut Worker, id: SessionId) {
-    let id = worker.forwards.locate(id, &worker.connections, worker.now.monotonic());
-    if id.worker != worker.id {
-        // If the mailbox has no room, the session ends later, because its heartbeat fails.
-        let _ = worker.shared.interfaces.broker.mailboxes.control(id.worker, Mail::PollGone(id));
-        return;
-    }
-    if let Ok(slot) = polling_slot(&mut worker.connections, &id) {
+    if let Some(slot) = located(worker, id, Mail::PollGone) {
         worker.remove(slot, Reason::Client);
     }
+}
+
+/// Has a session answer the request that waits for packets without any.
+pub(super) fn on_poll_release(worker: &mut Worker, id: SessionId) {
+    if let Some(slot) = located(worker, id, Mail::PollRelease) {
+        worker.on(slot, |session, ctx, _| session.on_poll_release(ctx));
+    }
+}
+
+/// Returns the slot of a session on long-polling. Passes the mail on if the session has moved to
+/// another worker.
+fn located(worker: &mut Worker, id: SessionId, mail: fn(SessionId) -> Mail) -> Option<u32> {
+    let id = worker.forwards.locate(id, &worker.connections, worker.now.monotonic());
+    if id.worker != worker.id {
+        // If the mailbox has no room, a session whose client left ends later, because its heartbeat
+        // fails.
+        let _ = worker.shared.interfaces.broker.mailboxes.control(id.worker, mail(id));
+        return None;
+    }
+    polling_slot(&mut worker.connections, &id).ok()
 }
 
 fn post(worker: &mut Worker, id: &SessionId, body: Received) -> Result<(), PollRefusal> {

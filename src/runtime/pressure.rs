@@ -92,13 +92,14 @@ impl Worker {
 /// Returns the bytes that a connection holds because its client does not take what it is sent, or
 /// does not finish what it sends. 0 if the client keeps up.
 fn held(connection: &Connection) -> usize {
-    let Connection { decoder, link, state } = connection;
+    let Connection { decoder, link, state, sealed } = connection;
     let is_full = link.is_blocked || link.socket.is_none();
-    let queued = if is_full { link.outbox.own_bytes() } else { 0 };
+    let queued = if is_full { link.outbox.own_bytes() + link.sealed() } else { 0 };
     let in_kernel = if link.is_blocked { SOCKET_BYTES } else { 0 };
     let unfinished = match state {
         State::Open(session) => session.held_bytes(),
         State::Closing { .. } => 0,
     };
-    queued + in_kernel + decoder.held_bytes() + unfinished
+    let incomplete = sealed.as_ref().map_or(0, |sealed| sealed.held_bytes());
+    queued + in_kernel + decoder.held_bytes() + unfinished + incomplete
 }

@@ -2,12 +2,16 @@
 //! their sessions.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::connection::Connections;
+use super::connection::{Connection, Connections};
+use super::transmit::send_slices;
 use super::worker::Worker;
+use crate::codec::tls::TlsError;
+use crate::interface::next::Reason;
 use crate::limits::READS_PER_TURN_MAX;
 
 /// Puts a socket into the list of sockets to read, unless it is there already.
@@ -45,9 +49,15 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
             }
         };
         let has_ended = connection.link.has_ended;
+        let is_sealed = connection.sealed.is_some();
         worker.local.counters.bytes_received.add(length as u64);
         worker.at(worker.shared.clock.now());
-        if worker.receive(slot, &mut scratch[..length]) != Some(slot) {
+        let received = &mut scratch[..length];
+        let owner = match is_sealed {
+            false => worker.receive(slot, received),
+            true => receive_sealed(worker, slot, received),
+        };
+        if owner != Some(slot) {
             // The connection has ended, or another session has taken the socket over. In the latter
             // case the poller reports what is still to be read.
             return false;
@@ -59,4 +69,57 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
         }
     }
     true
+}
+
+/// The longest buffer of received content that is kept for the next connection, in bytes.
+const CONTENT_BYTES_MAX: usize = 128 * 1024;
+
+/// Hands the content of received records to the session of a connection. Returns the slot that now
+/// owns the socket; `None` if the connection has ended.
+fn receive_sealed(worker: &mut Worker, slot: u32, received: &mut [u8]) -> Option<u32> {
+    let mut content = std::mem::take(&mut worker.opened);
+    let opened = open(worker, slot, received, &mut content);
+    let mut owner = Some(slot);
+    if !content.is_empty() {
+        owner = worker.receive(slot, &mut content);
+        content.clear();
+    }
+    if content.capacity() <= CONTENT_BYTES_MAX {
+        worker.opened = content;
+    }
+    match (owner, opened?) {
+        (Some(owner), Err(error)) => {
+            tracing::debug!(%error, "closing a connection because its encryption has failed");
+            worker.remove(owner, Reason::Protocol);
+            None
+        }
+        (Some(owner), Ok(true)) => {
+            worker.input_ended(owner);
+            None
+        }
+        (owner, _) => owner,
+    }
+}
+
+/// Opens records. Returns whether the client will send nothing more; `None` if the connection has
+/// ended.
+fn open(
+    worker: &mut Worker,
+    slot: u32,
+    received: &mut [u8],
+    content: &mut Vec<u8>,
+) -> Option<Result<bool, TlsError>> {
+    let connection = worker.connections.get_mut(slot)?;
+    let Connection { link, sealed: Some(sealed), .. } = connection else { return None };
+    let opened = sealed.tls.open(received, content, &mut sealed.unsent);
+    if !sealed.unsent.is_empty() {
+        link.set_sealed(sealed.unsent.len());
+        if let (Err(_), Some(socket)) = (&opened, &link.socket) {
+            // The alert is the last that the client receives.
+            let _ = send_slices(socket, &[IoSlice::new(&sealed.unsent)]);
+        } else {
+            worker.local.outboxes.mark(slot, link);
+        }
+    }
+    Some(opened.map(|()| sealed.tls.is_over()))
 }

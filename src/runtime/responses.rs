@@ -3,22 +3,21 @@
 
 use super::http_connection::{End, HttpConnection};
 use crate::codec::http::{Date, HttpError, Request, Response};
-use crate::interface::http::complete;
 use crate::interface::rest::{ApiError, Reply};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::metrics::Counters;
 
 /// Ends a connection whose next request could not be read. Sends the reason if the client can be
-/// answered.
+/// answered. `complete` adds the headers that depend on the request; `None` without a request.
 pub(super) async fn refuse(
     (counters, date): (&Counters, Date),
     mut connection: Box<HttpConnection>,
-    request: Option<&Request>,
+    complete: Option<&dyn Fn(Response) -> Response>,
     end: End,
 ) {
     let error = match end {
         // The responses to the requests before it are still to be sent.
-        End::Gone | End::HalfClosed => return drop(connection.flush().await),
+        End::Gone | End::HalfClosed | End::Sealed => return drop(connection.flush().await),
         End::Slow(has_request) => {
             counters.http_timeouts.add(1);
             if !has_request {
@@ -41,8 +40,8 @@ pub(super) async fn refuse(
         }
     };
     let mut response = Response::from(Reply::from(error));
-    if let Some(request) = request {
-        response = complete(response, request);
+    if let Some(complete) = complete {
+        response = complete(response);
     }
     self::end(connection, &response, date).await;
 }

@@ -2,22 +2,24 @@
 //! for each connection.
 
 use std::io::IoSlice;
+use std::iter;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
 use super::connection::{Connection, Connections, State};
+use super::sealing::Sealing;
 use super::transmit::{Offers, Outcome, Transmit, send_slices};
-use crate::broker::link::Link;
 use crate::broker::outbox::{Outbox, Spares};
 use crate::broker::outgoing::Outgoing;
 use crate::interface::Shared;
 use crate::interface::context::{Context, Local};
-use crate::interface::frame::Frame;
 use crate::limits::{SEND_BATCH_MAX, SEND_BATCH_SLICES_MAX, VECTORED_FRAMES_MAX};
 use crate::message::{ConnId, Now};
 use crate::metrics::Counters;
+
+pub use super::transmit::Sent;
 
 /// The connections of one batch, and what became of it.
 #[derive(Debug, Default)]
@@ -26,6 +28,9 @@ pub(super) struct Batch {
     /// How many bytes were offered to each.
     offered: Vec<usize>,
     outcome: Outcome,
+    /// Whether some of them are encrypted.
+    has_sealed: bool,
+    sealing: Sealing,
     /// Connections without a socket.
     pub(super) polling: Vec<u32>,
 }
@@ -45,7 +50,6 @@ impl Batch {
             looked += 1;
             let id = connections.id(slot);
             let Some(connection) = connections.get_mut(slot) else { continue };
-            let is_closing = connection.is_closing();
             let link = &mut connection.link;
             // If the slot had another connection before, that one may have left an entry. A
             // connection must not be in a batch twice, because its bytes would be sent twice.
@@ -54,9 +58,10 @@ impl Batch {
             }
             match &link.socket {
                 None => self.polling.push(slot),
-                Some(_) if link.outbox.is_empty() => sent_all(id, link, is_closing, local),
+                Some(_) if link.is_drained() => sent_all(id, connection, local),
                 Some(_) => {
                     self.ids.push(id);
+                    self.has_sealed |= connection.sealed.is_some();
                     slices += link.outbox.len().min(VECTORED_FRAMES_MAX);
                 }
             }
@@ -65,16 +70,29 @@ impl Batch {
     }
 
     /// Offers the frames of the batch to their sockets.
-    pub(super) fn transmit(&mut self, connections: &Connections, transmit: &mut impl Transmit) {
+    pub(super) fn transmit(&mut self, connections: &mut Connections, transmit: &mut impl Transmit) {
         self.offered.clear();
+        if self.has_sealed {
+            self.sealing.seal(connections, &self.ids);
+        }
+        let mut parts = self.sealing.parts();
         let lend_min = transmit.lend_min();
         let mut offers = Offers::new(&self.ids);
         for id in &self.ids {
-            let link = &connections.get(id.slot).expect("it was there a moment ago").link;
-            let socket = link.socket.as_ref().expect("a moment ago, too");
-            let offered = match link.outbox.lendable(lend_min) {
+            let connection = connections.get(id.slot).expect("it was there a moment ago");
+            let outbox = &connection.link.outbox;
+            let socket = connection.link.socket.as_ref().expect("a moment ago, too");
+            if self.has_sealed
+                && let Some(sealed) = &connection.sealed
+                && let Some(part) = parts.next()
+            {
+                let records = self.sealing.offered(part, sealed);
+                self.offered.push(offers.add(socket, iter::once(records)));
+                continue;
+            }
+            let offered = match outbox.lendable(lend_min) {
                 Some((rest, frame)) => offers.lend(socket, rest, frame),
-                None => offers.add(socket, link.outbox.slices().take(VECTORED_FRAMES_MAX)),
+                None => offers.add(socket, outbox.slices().take(VECTORED_FRAMES_MAX)),
             };
             self.offered.push(offered);
         }
@@ -85,14 +103,23 @@ impl Batch {
     pub(super) fn settle(&mut self, connections: &mut Connections, local: &mut Local) -> Vec<u32> {
         let mut failed = Vec::new();
         let Outcome { taken, failed_late } = &mut self.outcome;
+        let mut parts = self.sealing.parts();
         for ((id, offered), taken) in self.ids.drain(..).zip(&self.offered).zip(&*taken) {
             let Some(connection) = connections.get_mut(id.slot) else { continue };
-            let is_closing = connection.is_closing();
             let Local { outboxes, counters, .. } = local;
             counters.sends.add(1);
-            let link = &mut connection.link;
-            match note_taken(*taken, *offered, &mut link.outbox, &mut outboxes.spares, counters) {
-                Sent::All if link.outbox.is_empty() => sent_all(id, link, is_closing, local),
+            let Connection { link, sealed, .. } = &mut *connection;
+            let spares = &mut outboxes.spares;
+            let sent = if self.has_sealed
+                && let Some(sealed) = sealed
+                && let Some(part) = parts.next()
+            {
+                self.sealing.note_taken(part, *taken, (link, sealed), (spares, counters))
+            } else {
+                note_taken(*taken, *offered, &mut link.outbox, spares, counters)
+            };
+            match sent {
+                Sent::All if link.is_drained() => sent_all(id, connection, local),
                 Sent::All => outboxes.mark(id.slot, link),
                 Sent::Full => outboxes.block(link),
                 Sent::Failed => failed.push(id.slot),
@@ -102,14 +129,19 @@ impl Batch {
             tracing::error!(?id, "the kernel reported a send too late; its client is closed");
             failed.extend(connections.by_id(id).map(|_| id.slot));
         }
+        self.has_sealed = false;
         failed
     }
 }
 
-/// Does what is due once everything was sent. If the socket is being closed, shuts down this side,
-/// which fails only if the peer was faster.
-fn sent_all(id: ConnId, link: &mut Link<Frame>, is_closing: bool, local: &mut Local) {
-    if is_closing && let Some(socket) = &link.socket {
+/// Does what is due once everything was sent. If the socket is being closed, tells an encrypted
+/// client so, and shuts down this side, which fails only if the peer was faster.
+fn sent_all(id: ConnId, connection: &mut Connection, local: &mut Local) {
+    let is_closing = connection.is_closing();
+    let Connection { link, sealed, .. } = connection;
+    if is_closing && sealed.as_mut().is_some_and(|sealed| sealed.say_end(link)) {
+        local.outboxes.mark(id.slot, link);
+    } else if is_closing && let Some(socket) = &link.socket {
         let _ = shutdown(socket, Shutdown::Write);
     } else if link.is_stale() {
         local.outboxes.stale.push(id);
@@ -128,17 +160,6 @@ pub(super) fn reload_stale(
         }
     }
     local.loads.ask(shared, local.worker);
-}
-
-/// The result of sending an outbox.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sent {
-    /// The kernel took everything that it was offered.
-    All,
-    /// The kernel takes no more bytes at the moment.
-    Full,
-    /// The connection has failed.
-    Failed,
 }
 
 /// Sends an outbox until it is empty or the kernel takes no more.

@@ -1,8 +1,8 @@
 //! The state that the hot threads share besides that of their sessions: clocks, counters, and the
 //! order to stop.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -25,7 +25,9 @@ pub struct Shared {
     pub about: About,
     /// The descriptors of the process.
     pub descriptors: Descriptors,
-    /// Set when the node begins to stop.
+    /// What the operator has told the node about its end.
+    pub notice: Arc<Notice>,
+    /// Set when the node begins to drain.
     pub shutdown: OnceLock<Shutdown>,
     /// The end of HTTP connections, the last step of the drain.
     pub http_end: HttpEnd,
@@ -44,6 +46,36 @@ pub struct About {
     pub backend_reason: String,
     /// When the node started, in milliseconds since the epoch.
     pub started: Millis,
+}
+
+/// How far a node is that was told to stop.
+#[derive(Debug, Default)]
+pub struct Notice {
+    is_given: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Notice {
+    /// Makes the health of the node say from now on that it drains. The node still serves.
+    pub fn give(&self) {
+        self.is_given.store(true, Ordering::Release);
+    }
+
+    /// Ends the time in which the node still serves new clients.
+    pub fn end(&self) {
+        self.give();
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the health of the node says that it drains.
+    pub fn is_given(&self) -> bool {
+        self.is_given.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the node no longer serves new clients, or is about to refuse them.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
 }
 
 /// How a node stops.

@@ -7,12 +7,14 @@ use super::arrivals::{Arrival, Newcomer};
 use super::connection::State;
 use super::sender;
 use super::transmit::Transmit;
+use super::wire::Wire;
 use super::worker::{Begun, Worker};
 use super::{drain, fanout, migrate, pending, upgrade};
 use crate::broker::link::Link;
 use crate::interface::Session;
 use crate::interface::frame::Frame;
 use crate::interface::next::Reason;
+use crate::interface::resuming;
 use crate::limits::{TURN_DRAINS_MAX, TURN_READS_MAX};
 use crate::mailbox::Mail;
 use crate::message::{ConnId, Now};
@@ -21,7 +23,8 @@ impl Worker {
     /// Takes over a socket whose handshake has been answered. Returns the id of its connection;
     /// `None` if the system refuses to watch the socket, or the connection has ended already.
     pub fn open(&mut self, socket: OwnedFd, session: Session) -> Option<ConnId> {
-        let newcomer = Newcomer { socket, head: Vec::new(), leftover: Vec::new(), session };
+        let (wire, head, leftover) = (Wire::new(socket, None), Vec::new(), Vec::new());
+        let newcomer = Newcomer { wire, head, leftover, session };
         self.arrive(Arrival::Socket(newcomer)).map(|slot| self.connections.id(slot))
     }
 
@@ -59,6 +62,7 @@ impl Worker {
                 }
             }
             Mail::PollGone(session) => pending::on_poll_gone(self, session),
+            Mail::PollRelease(session) => pending::on_poll_release(self, session),
             Mail::Loaded(loaded) => {
                 return fanout::load(connections, (local, shared, now), *loaded);
             }
@@ -75,6 +79,7 @@ impl Worker {
                     self.on(id.slot, |session, ctx, _| session.on_settled(ctx, *settled));
                 }
             }
+            Mail::Session(told) => self.session_told(*told),
             Mail::Gap(channel) => fanout::tell_gap(connections, local, *channel, now.monotonic()),
             Mail::Probe(ticket) => shared.broker.mailboxes.answer(ticket, Ok(())),
         }
@@ -94,7 +99,13 @@ impl Worker {
             }
         };
         let slot = self.apply(slot, next, &[])?;
-        self.receive(slot, &mut leftover)
+        let slot = self.receive(slot, &mut leftover)?;
+        // What has ended with the bytes before is not reported by the socket.
+        let sealed = self.connections.get(slot).and_then(|connection| connection.sealed.as_ref());
+        if sealed.is_some_and(|sealed| sealed.tls.has_ended()) {
+            self.input_ended(slot);
+        }
+        Some(slot)
     }
 
     /// Calls `on_deadline` of every session whose deadline has come, and removes connections that
@@ -125,9 +136,8 @@ impl Worker {
     pub fn catch_up(&mut self) -> bool {
         let now = self.now;
         self.local.subscriptions(&self.shared.interfaces, now).retry_leaves();
-        if let Some(detached) = &mut self.local.detached {
-            detached.expire(now.monotonic(), &self.shared.interfaces.broker.directory, self.id);
-        }
+        resuming::expire(&mut self.local, &self.shared.interfaces, now.monotonic());
+        self.share_sessions();
         for _ in 0..self.local.authorizer.ready().min(TURN_READS_MAX) {
             let Some(id) = self.local.authorizer.next_ready() else { break };
             if self.connections.by_id(id).is_none() {
@@ -155,7 +165,7 @@ impl Worker {
         let is_answering = self.on(slot, |session, ctx, _| session.on_input_end(ctx));
         let is_answering = is_answering.unwrap_or_else(|| {
             let closing = self.connections.get_mut(slot);
-            closing.is_some_and(|connection| !connection.link.outbox.is_empty())
+            closing.is_some_and(|connection| !connection.link.is_drained())
         });
         if !is_answering {
             self.remove(slot, Reason::Client);
@@ -188,7 +198,7 @@ impl Worker {
     /// most `most`.
     fn send_batch(&mut self, most: usize, transmit: &mut impl Transmit) -> usize {
         let looked = self.batch.fill(&mut self.connections, &mut self.local, most);
-        self.batch.transmit(&self.connections, transmit);
+        self.batch.transmit(&mut self.connections, transmit);
         for slot in self.batch.settle(&mut self.connections, &mut self.local) {
             self.remove(slot, Reason::Client);
         }

@@ -6,6 +6,7 @@ use super::arrivals::{Arrival, Arrivals, Newcomer};
 use super::connection::{Connection, Connections, State};
 use super::descriptors::Descriptors;
 use super::http_connection::HttpConnection;
+use super::wire::Wire;
 use super::worker::{Begun, Worker};
 use crate::broker::outgoing::Outgoing;
 use crate::codec::http::Date;
@@ -34,7 +35,7 @@ pub(super) fn hand_over(
     mut connection: Box<HttpConnection>,
     upgrade: Upgrade<Session>,
 ) -> Result<(), Box<(Box<HttpConnection>, ApiError)>> {
-    let Upgrade { head: response, session, to } = upgrade;
+    let Upgrade { head: response, session, to, deflates } = upgrade;
     if !http.shared.broker.memory.admit(NEWCOMER_BYTES) {
         http.counters.refused_overloaded.add(1);
         return Err(Box::new((connection, ApiError::overloaded())));
@@ -59,10 +60,12 @@ pub(super) fn hand_over(
         connection.put_back(socket);
         return Err(Box::new((connection, ApiError::overloaded())));
     };
-    let leftover = connection.into_leftover(&socket);
+    let held = connection.take_counted();
+    let (leftover, tls) = connection.into_leftover(&socket);
     let mut head = Vec::new();
     response.iter().for_each(|response| response.write(&mut head, date, true, false));
-    let newcomer = Newcomer { socket, head, leftover, session };
+    let wire = Wire { held, deflates, ..Wire::new(socket, tls) };
+    let newcomer = Newcomer { wire, head, leftover, session };
     arrivals.post(worker, place, Arrival::Socket(newcomer));
     Ok(())
 }
@@ -70,13 +73,13 @@ pub(super) fn hand_over(
 /// Takes over a socket and sends the response to its handshake. Returns what its session asks for
 /// first; `None` if the socket was passed on, refused or cannot be watched.
 pub(super) fn adopt(worker: &mut Worker, newcomer: Newcomer) -> Option<Begun> {
-    let Newcomer { socket, head, leftover, session } = check_probe(worker, newcomer)?;
+    let Newcomer { wire, head, leftover, session } = check_probe(worker, newcomer)?;
     let counters = &worker.local.counters;
     if let Some(gauge) = session.gauge(counters) {
         gauge.add(1);
         counters.opened.add(1);
     }
-    let slot = worker.insert(Some(socket), State::Open(session))?;
+    let slot = worker.insert(Some(wire), State::Open(session))?;
     let next = worker.on(slot, |session, ctx, _| {
         if !head.is_empty() {
             ctx.send(head);
@@ -113,7 +116,7 @@ fn check_probe(worker: &mut Worker, mut newcomer: Newcomer) -> Option<Newcomer> 
         (newcomer.session.refusal(), worker.local.dates.at(worker.now.wall_seconds()));
     refusal.iter().for_each(|response| response.write(&mut bytes, date, false, false));
     let until = now + CLOSE_LINGER_MS;
-    let slot = worker.insert(Some(newcomer.socket), State::Closing { until })?;
+    let slot = worker.insert(Some(newcomer.wire), State::Closing { until })?;
     let connection = worker.connections.get_mut(slot)?;
     worker.local.outboxes.push(slot, &mut connection.link, Frame::own(bytes));
     None
@@ -169,10 +172,13 @@ fn take_over<'c>(
     slot: u32,
 ) -> Option<&'c OwnedFd> {
     let broker = &shared.broker;
+    let held = connections.take_held(probe);
     let offered = connections.remove(probe)?;
+    connections.hold(slot, held);
     let id = connections.id(slot);
     broker.mailboxes.unassign(local.worker);
-    let Connection { decoder, link, state: State::Open(session) } = connections.get_mut(slot)?
+    let Connection { decoder, link, state: State::Open(session), sealed } =
+        connections.get_mut(slot)?
     else {
         return None;
     };
@@ -180,6 +186,9 @@ fn take_over<'c>(
     let polled = session.leave_polling();
     session.gauge(&local.counters)?.add(1);
     *decoder = offered.decoder;
+    link.set_sealed(offered.link.sealed());
+    *sealed = offered.sealed;
+    link.set_deflates(offered.link.deflates());
     let mut waiting = std::mem::replace(&mut link.outbox, offered.link.outbox);
     link.socket = offered.link.socket;
     link.is_blocked = offered.link.is_blocked;

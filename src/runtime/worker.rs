@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -15,6 +14,7 @@ use super::poller::Poller;
 use super::sender::Batch;
 use super::shared::Shared;
 use super::timer::{TICK, Wheel};
+use super::wire::Wire;
 use crate::broker::link::Progress;
 use crate::broker::outboxes::Excess;
 use crate::codec::websocket::Decoder;
@@ -47,6 +47,8 @@ pub struct Worker {
     pub(super) undrained: Vec<Nanos>,
     /// The connections that are being sent to.
     pub(super) batch: Batch,
+    /// Memory for what encrypted records hold.
+    pub(super) opened: Vec<u8>,
     /// When the worker last looked after the node's memory.
     pub(super) watch: Watch,
     /// The connections still to be closed; set once the node stops.
@@ -114,6 +116,7 @@ impl Worker {
             now,
             undrained: Vec::with_capacity(TURN_MAIL_MAX),
             batch: Batch::default(),
+            opened: Vec::new(),
             watch: Watch::default(),
             drain: None,
         })
@@ -129,7 +132,7 @@ impl Worker {
         let id = self.connections.id(slot);
         let Self { connections, local, shared, now, .. } = self;
         let connection = connections.get_mut(slot)?;
-        let Connection { decoder, link, state: State::Open(session) } = connection else {
+        let Connection { decoder, link, state: State::Open(session), .. } = connection else {
             return None;
         };
         let result = event(
@@ -143,8 +146,10 @@ impl Worker {
 
     /// Adds a connection and watches its socket, if it has one. Returns its slot; `None` if the
     /// system refuses to watch the socket.
-    pub(super) fn insert(&mut self, socket: Option<OwnedFd>, state: State) -> Option<u32> {
-        let ConnId { slot, .. } = self.connections.insert(Connection::new(socket, state));
+    pub(super) fn insert(&mut self, mut wire: Option<Wire>, state: State) -> Option<u32> {
+        let held = wire.as_mut().and_then(|wire| wire.held.take());
+        let ConnId { slot, .. } = self.connections.insert(Connection::new(wire, state));
+        self.connections.hold(slot, held);
         let connection = self.connections.get_mut(slot)?;
         let socket = connection.link.socket.as_ref();
         if let Some(Err(error)) = socket.map(|socket| self.poller.add(socket, slot)) {
@@ -189,13 +194,14 @@ impl Worker {
         self.shared.interfaces.broker.mailboxes.unassign(self.id);
         self.local.outboxes.unblock(&mut connection.link);
         let dropped = connection.link.outbox.clear(&mut self.local.outboxes.spares);
+        let sealed = connection.sealed.map(|mut sealed| sealed.give_up()).unwrap_or_default();
         let counters = &self.local.counters;
         let counter = match reason {
             Reason::SlowConsumer => &counters.dropped_slow_consumer,
             Reason::Memory => &counters.dropped_memory,
             _ => &counters.dropped_closed,
         };
-        counter.add(dropped.deliveries);
+        counter.add(dropped.deliveries + sealed.deliveries);
     }
 
     /// Ends the session of a connection: it leaves its channels and no longer counts as open.

@@ -30,7 +30,9 @@ export class Chromium {
   static async start() {
     const browser = new Chromium();
     browser.profile = await mkdtemp(path.join(tmpdir(), 'chromium-'));
-    const flags = [...FLAGS, `--user-data-dir=${browser.profile}`, 'about:blank'];
+    const key = process.env.FANFARE_TRUSTED_KEY;
+    const trust = key ? [`--ignore-certificate-errors-spki-list=${key}`] : [];
+    const flags = [...FLAGS, ...trust, `--user-data-dir=${browser.profile}`, 'about:blank'];
     const stdio = ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'];
     // It also writes files outside of its profile: these variables move them there.
     const env = { ...process.env, HOME: browser.profile, XDG_CONFIG_HOME: browser.profile };

@@ -2,9 +2,10 @@
 // publishing over plain HTTP.
 import { createHmac, randomUUID } from 'node:crypto';
 import http from 'node:http';
+import https from 'node:https';
 import WebSocket from 'ws';
 import {
-  apiKey, assert, everyNode, jwtSecret, nextNode, otherNode, sleep, token, until, within,
+  apiKey, assert, everyNode, jwtSecret, nextNode, otherNode, sleep, token, until, url, within,
 } from './harness.mjs';
 
 const API = '/forge/realtime/v1';
@@ -135,6 +136,18 @@ export async function listen(client, channel, options, { globally = false } = {}
   return Object.assign(ear, subscription);
 }
 
+/**
+ * Checks that a publish reaches nobody: at once on one node. Other nodes of a cluster learn a moment
+ * later that a subscriber has left.
+ */
+export async function reachesNobody(publish, isNobody = (answer) => answer === null) {
+  const end = Date.now() + 30_000;
+  for (let answer = await publish(); !isNobody(answer); answer = await publish()) {
+    const mayBeLate = everyNode().length > 1 && Date.now() < end;
+    assert.ok(mayBeLate, `it reaches somebody: ${JSON.stringify(answer)}`);
+  }
+}
+
 export async function hears(ear, payloads) {
   const what = `${payloads.length} payloads are heard`;
   // The comparison shows best what is missing.
@@ -153,13 +166,16 @@ export function rejection(promise) {
   return within('a refusal', refused);
 }
 
+/** The nodes speak the same. */
+const protocol = url.startsWith('https:') ? https : http;
+
 /**
  * A publisher over plain HTTP. It does not use `fetch`, because that of Node 20 may hang forever if
  * its connection is reset before the request was written. In a cluster, each request goes to a node
  * that the newest client does not have, unless there is a `node` for all.
  */
 export class Publisher {
-  #agent = new http.Agent({ keepAlive: true });
+  #agent = new protocol.Agent({ keepAlive: true });
 
   constructor(context, { node, ...more } = {}) {
     this.node = node;
@@ -174,7 +190,7 @@ export class Publisher {
   post(path, body) {
     const answer = new Promise((resolve) => {
       const options = { method: 'POST', headers: this.headers, agent: this.#agent };
-      const request = http.request((this.node ?? otherNode()) + API + path, options, (response) => {
+      const request = protocol.request((this.node ?? otherNode()) + API + path, options, (response) => {
         let text = '';
         response.on('data', (chunk) => (text += chunk)).on('error', () => resolve(null));
         response.on('end', () => resolve({ status: response.statusCode, ...JSON.parse(text) }));

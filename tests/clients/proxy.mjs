@@ -8,10 +8,10 @@ export class Proxy {
   /** Listens on a free loopback port. */
   static async to(url) {
     const proxy = new Proxy();
-    const { hostname, port } = new URL(url);
+    const { protocol, hostname, port } = new URL(url);
     proxy.server = net.createServer((near) => proxy.#join(near, { host: hostname, port }));
     await new Promise((resolve) => proxy.server.listen(0, '127.0.0.1', resolve));
-    proxy.url = `http://127.0.0.1:${proxy.server.address().port}`;
+    proxy.url = `${protocol}//127.0.0.1:${proxy.server.address().port}`;
     return proxy;
   }
 

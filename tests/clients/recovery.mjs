@@ -3,6 +3,9 @@
 // clients are back, and at the end a line of JSON for each client: the events that it received in
 // each channel.
 //
+// If `FANFARE_URLS` names several nodes, a client goes to the next one after each cut. If all are
+// behind one address, `FANFARE_BEHIND` names them.
+//
 //   recovery.mjs <cuts> <milliseconds away> <channels, comma-separated> <transports of each client>
 import net from 'node:net';
 import { io } from 'socket.io-client';
@@ -16,15 +19,19 @@ const [cuts, away, channels] = [
 ];
 const FIRST_CUT_WITHOUT_EVENTS = process.env.FIRST_CUT_WITHOUT_EVENTS === '1';
 
+const nodes = (process.env.FANFARE_URLS ?? url).split(',');
+const behind = process.env.FANFARE_BEHIND?.split(',') ?? nodes;
+
 /** Passes bytes on. A cut resets all connections and refuses new ones for some time. */
 class Proxy {
   #pairs = new Set();
   #isOpen = true;
+  #cuts = 0;
 
   async listen() {
-    const { hostname, port } = new URL(url);
     this.server = net.createServer((near) => {
       if (!this.#isOpen) return near.resetAndDestroy();
+      const { hostname, port } = new URL(nodes[this.#cuts % nodes.length]);
       const far = net.connect(Number(port), hostname);
       const pair = [near, far];
       this.#pairs.add(pair);
@@ -39,11 +46,12 @@ class Proxy {
       }
     });
     await new Promise((done) => this.server.listen(0, '127.0.0.1', done));
-    return `http://127.0.0.1:${this.server.address().port}`;
+    return `${new URL(nodes[0]).protocol}//127.0.0.1:${this.server.address().port}`;
   }
 
   async cut(ms) {
     this.#isOpen = false;
+    this.#cuts += 1;
     for (const pair of this.#pairs) for (const socket of pair) socket.resetAndDestroy();
     await sleep(ms);
     this.#isOpen = true;
@@ -107,8 +115,19 @@ async function cutAndComeBack(state, number) {
   await sleep(Math.random() * 40);
 }
 
+/** Waits until the nodes know of so many sessions: a busy one may take longer than they wait. */
+async function areShared(count) {
+  const pattern = /^fanfare_cluster_sessions_total\{outcome="shared"\} (\d+)/m;
+  for (let shared = 0; shared < count; await sleep(20)) {
+    const all = behind.map(async (node) => (await fetch(`${node}/metrics`)).text());
+    const counts = (await Promise.all(all)).map((metrics) => Number(metrics.match(pattern)[1]));
+    shared = counts.reduce((sum, one) => sum + one);
+  }
+}
+
 await harness.run(240 + 5 * cuts, async () => {
   const clients = await Promise.all(process.argv.slice(5).map(client));
+  if (behind.length > 1) await areShared(clients.length);
   let made = 0;
   if (FIRST_CUT_WITHOUT_EVENTS) {
     await Promise.all(clients.map((state) => cutAndComeBack(state, 1)));

@@ -18,8 +18,8 @@ use fanfare::cluster::vitals::Vitals;
 use fanfare::cluster::wire::{self, Origin};
 use fanfare::mailbox::Interests;
 use fanfare::message::{
-    Audience, Behind, Channel, Content, Heard as Applied, Landed, Left, MessageId, NodeLife, Now,
-    Outgoing, RepeatKey, Sender, Taking, Tidings, WorkerId,
+    Audience, Behind, Channel, Content, Heard as Applied, Landed, Left, MarkPlace, MessageId,
+    NodeLife, Now, Outgoing, RepeatKey, Sender, Taking, Tidings, WorkerId,
 };
 use fanfare::metrics::{Counter, Counters};
 use rustix::time::{ClockId, clock_gettime};
@@ -100,6 +100,7 @@ impl Node {
             audience_patience: 1_000,
             seat,
             documents: None,
+            sessions: None,
         };
         let interests = Arc::new(Interests::new().expect("the system gives a descriptor"));
         let state = Arc::<Mutex<State>>::default();
@@ -337,15 +338,15 @@ impl Landing for Behaviour {
         is_needed.then_some(want)
     }
 
-    fn lacks_earlier(&mut self, _: &Channel) -> bool {
-        false
+    fn lacks_earlier(&mut self, _: &Channel) -> Option<Seq> {
+        None
     }
 
     fn earlier(&mut self, _: &Channel, _: Option<Earlier>) -> bool {
         panic!("no test asks for what is earlier");
     }
 
-    fn attached(&mut self, channel: &Channel, _: Seq) -> bool {
+    fn attached(&mut self, channel: &Channel, _: MarkPlace) -> bool {
         self.lock().channels.entry(channel.clone()).or_default().attached += 1;
         false
     }
@@ -359,7 +360,8 @@ impl Landing for Behaviour {
         self.lock().channels.entry(channel.clone()).or_default().detached += 1;
     }
 
-    fn deliver(&mut self, publication: wire::Published, seq: Seq) -> Landed {
+    fn deliver(&mut self, publication: wire::Published, place: MarkPlace, _: bool) -> Landed {
+        let seq = place.seq();
         let mut state = self.lock();
         if state.is_measured {
             return Landed::default();
@@ -388,15 +390,15 @@ impl Landing for Behaviour {
         &mut self,
         channel: &Channel,
         _: WorkerId,
-        missed: Vec<(Seq, wire::Published)>,
+        missed: Vec<(MarkPlace, wire::Published)>,
     ) -> bool {
         let mut state = self.lock();
         let one = state.channels.get_mut(channel).expect("the channel is known");
         let mut given = one.behind.expect("the worker is behind");
-        for (seq, published) in missed.iter().filter(|(seq, _)| *seq > given) {
-            one.give(*seq, published);
+        for (place, published) in missed.iter().filter(|(place, _)| place.seq() > given) {
+            one.give(place.seq(), published);
         }
-        given = given.max(missed.last().map_or(0, |(seq, _)| *seq));
+        given = given.max(missed.last().map_or(0, |(place, _)| place.seq()));
         one.behind = (given < one.offset).then_some(given);
         one.behind.is_some()
     }
@@ -451,7 +453,7 @@ impl Landing for Behaviour {
         self.lock().outgoing.pop_front()
     }
 
-    fn settled(&mut self, token: u64, published: Published) {
+    fn settled(&mut self, token: u64, published: Published, _epoch: u64) {
         self.lock().settled.entry(token).or_default().push(published);
     }
 

@@ -16,7 +16,7 @@ use fanfare::cluster::name::{Incarnation, NodeName, Stream};
 use fanfare::cluster::wire::{Anchor, Beat, Body, Origin, VERSIONS};
 use fanfare::config::{Arguments, Config, Effective, secrets};
 use fanfare::limits::REGISTER_FRESH_MS;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -87,11 +87,19 @@ impl Node {
 
     /// Lets the node beat until the returned task is aborted.
     pub(crate) fn beats(&self, control: &Control, beat: &Beat) -> JoinHandle<()> {
+        self.beats_in(control, beat, None)
+    }
+
+    /// The same in another version of messages, if there is one.
+    fn beats_in(&self, control: &Control, beat: &Beat, version: Option<u32>) -> JoinHandle<()> {
         let (client, origin) = (control.client().clone(), self.origin.clone());
         let mut headers = HeaderMap::new();
         let body = Body::Beat(beat.clone());
         for (name, value) in body.headers(&origin.to_string(), None, None) {
             headers.insert(name, value);
+        }
+        if let Some(version) = version {
+            headers.insert("Ff-V", version.to_string());
         }
         let payload = body.encode().expect("a heartbeat is short");
         tokio::spawn(async move {
@@ -178,10 +186,16 @@ async fn a_node_with_other_secrets_does_not_join() {
     let beating = one.beats(&control, &Beat::default());
     let anon_key = format!("anon_{}", "0d".repeat(32));
     let others = [
-        (Node::new("n2").with("FANFARE_ANON_KEY", &*anon_key), "auth.anon_key"),
-        (Node::new("n3").with("FANFARE_JWT_SECRET", "x".repeat(32)), "auth.jwt_secret"),
+        (Node::new("n2").with("FANFARE_ANON_KEY", &*anon_key), &["auth.anon_key"][..]),
+        (
+            Node::new("n3")
+                .with("FANFARE_JWT_SECRET", "x".repeat(32))
+                .with("FANFARE_ANON_KEY", &*anon_key),
+            &["auth.jwt_secret", "auth.anon_key"],
+        ),
     ];
-    for (node, key) in &others {
+    let secrets = |keys: &[&str]| Obstacle::Secrets(keys.iter().map(|key| (*key).into()).collect());
+    for (node, keys) in &others {
         // An entry, even for a moment, would keep out others that have the right secrets.
         let never_entered = async {
             loop {
@@ -193,16 +207,17 @@ async fn a_node_with_other_secrets_does_not_join() {
             refused = node.is_refused(&control) => refused,
             () = never_entered => unreachable!("it does not end"),
         };
-        assert_eq!(refused.obstacle, Obstacle::Secret((*key).into()));
-        let text = refused.to_string();
-        let start = format!("not joined: {key} differs from that of the other nodes; n1 on ");
-        assert!(text.starts_with(&start), "{text}");
-        assert!(text.ends_with(&format!(" has another; set {key} alike on all")), "{text}");
+        assert_eq!(refused.obstacle, secrets(keys));
+        let (text, keys) = (refused.to_string(), keys.join(", "));
+        assert!(text.starts_with(&format!("not joined: {keys} differ")), "{text}");
+        assert!(text.contains(" of the other nodes; n1 on "), "{text}");
+        let end = format!(" has other values: set {keys} alike on all nodes");
+        assert!(text.ends_with(&end), "{text}");
     }
     // An entry that is no longer new counts as long as its node is heard.
     sleep(Duration::from_millis(REGISTER_FRESH_MS)).await;
     let refused = others[0].0.is_refused(&control).await;
-    assert_eq!(refused.obstacle, Obstacle::Secret("auth.anon_key".into()));
+    assert_eq!(refused.obstacle, secrets(&["auth.anon_key"]));
     beating.abort();
     let _ = beating.await;
     // When the others have ended, secrets can be changed.
@@ -210,6 +225,63 @@ async fn a_node_with_other_secrets_does_not_join() {
     while let Outcome::NotJoined(refused) = others[0].0.try_join(&control).await.unwrap() {
         assert!(Instant::now() < end, "{refused}");
     }
+}
+
+/// Rewrites the entry of a node as another release might have, which reads these messages.
+async fn rewrite_entry(control: &Control, node: &str, wire: (u32, u32)) {
+    let register = control.context().get_key_value("ff_node").await.expect("it was made");
+    let key = format!("node.{node}");
+    let text = register.get(&key).await.expect("NATS answers").expect("the node is entered");
+    let mut entry: Value = serde_json::from_slice(&text).expect("it is JSON");
+    entry["wire"] = json!(wire);
+    entry["later"] = json!({ "more": [1] });
+    register.put(&key, entry.to_string().into()).await.expect("NATS answers");
+}
+
+#[tokio::test]
+async fn releases_without_a_common_version_of_messages_refuse_each_other() {
+    let nats = Nats::one();
+    let control = control(&nats).await;
+    let (one, two) = (Node::new("n1"), Node::new("n2"));
+    one.joins(&control).await;
+    let later = VERSIONS.1 + 1;
+    for (wire, version) in [((later, later + 1), later), ((1, 1), 1)] {
+        rewrite_entry(&control, "n1", wire).await;
+        let refused = two.is_refused(&control).await;
+        assert_eq!(refused.obstacle, Obstacle::Messages(one.origin.node.clone()));
+        // An entry that is no longer new counts as long as its node is heard, in whatever version.
+        let beating = one.beats_in(&control, &Beat::default(), Some(version));
+        sleep(Duration::from_millis(REGISTER_FRESH_MS)).await;
+        let refused = two.is_refused(&control).await.to_string();
+        let expected = format!(
+            "not joined: the node n1 reads other versions of messages; n1 on {} reads {} to {}, \
+             and this node {} to {}: update the older of the two releases",
+            identity::host(),
+            wire.0,
+            wire.1,
+            VERSIONS.0,
+            VERSIONS.1
+        );
+        assert_eq!(refused, expected);
+        assert_eq!(entered(&control).await, ["n1"]);
+        beating.abort();
+        let _ = beating.await;
+    }
+    // When the nodes of the other release have ended, this one joins.
+    let end = Instant::now() + PATIENCE;
+    while let Outcome::NotJoined(refused) = two.try_join(&control).await.unwrap() {
+        assert!(Instant::now() < end, "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_later_release_that_reads_the_same_messages_is_joined() {
+    let nats = Nats::one();
+    let control = control(&nats).await;
+    Node::new("n1").joins(&control).await;
+    rewrite_entry(&control, "n1", (VERSIONS.0, VERSIONS.1 + 1)).await;
+    let joined = Node::new("n2").joins(&control).await;
+    assert_eq!((joined.wire, joined.nodes.len()), (VERSIONS.0, 1));
 }
 
 #[tokio::test]

@@ -83,6 +83,11 @@ async fn a_cluster_is_shown_with_its_nodes_and_streams() {
     let (code, text, _) = status_of(&nats, &[other]).await;
     let line = "not healthy: auth.anon_key of this configuration differs from that of n1\n";
     assert!(code == Some(1) && text.contains(line), "{text}");
+    let another = ("FANFARE_JWT_SECRET", "another secret of thirty-two bytes");
+    let (_, text, _) = status_of(&nats, &[other, another]).await;
+    let line = "not healthy: auth.jwt_secret, auth.anon_key of this configuration differ from \
+                those of n1\n";
+    assert!(text.contains(line), "{text}");
     assert!(!text.contains(SECRET) && !text.contains(other.1), "{text}");
 }
 
@@ -90,11 +95,14 @@ async fn a_cluster_is_shown_with_its_nodes_and_streams() {
 fn exit_codes_tell_settings_from_servers() {
     let down = format!("nats://127.0.0.1:{}", free_port());
     let (code, text, errors) = status(&down, &[]);
-    assert_eq!((code, text.as_str()), (Some(1), ""));
-    assert!(
-        errors.starts_with(&format!("fanfare: no NATS server can be used ({down}): ")),
-        "{errors}"
+    assert_eq!((code, errors.as_str()), (Some(1), ""), "{text}");
+    let start = format!(
+        "cluster on {down}, prefix ff: it cannot be read\nservers  {down} is not reached\n"
     );
+    assert!(text.starts_with(&start), "{text}");
+    let last = text.lines().last().expect("a line");
+    let start = format!("not healthy: no NATS server can be used ({down}): ");
+    assert!(last.starts_with(&start), "{text}");
     let old = Fake::with_info(&serde_json::json!({ "version": "2.9.10", "headers": true }));
     assert_eq!(status(&old.url(), &[]).0, Some(1));
 
@@ -112,10 +120,7 @@ fn exit_codes_tell_settings_from_servers() {
     let output = output.expect("the program starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(
-        errors,
-        "fanfare: default: `cluster.nats` is not set: there is no cluster to show\n"
-    );
+    assert_eq!(errors, "fanfare: `cluster.nats` is not set: there is no cluster to show\n");
 }
 
 #[test]

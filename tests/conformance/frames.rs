@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use flate2::{Decompress, FlushDecompress};
+
 use crate::tcp::{PATIENCE, Response, Tcp, request};
 
 pub(crate) const CONTINUATION: u8 = 0;
@@ -46,6 +48,12 @@ pub(crate) struct Peer {
     pub(crate) tcp: Tcp,
     /// Opcode and bytes so far of a message that the node sends in fragments.
     partial: Option<(u8, Vec<u8>)>,
+    /// Whether the node may compress messages.
+    deflates: bool,
+    /// Whether the message so far is compressed.
+    is_deflated: bool,
+    /// How many compressed messages the node has sent.
+    pub(crate) deflated: usize,
 }
 
 impl Frame {
@@ -108,12 +116,19 @@ impl Frame {
 
 /// Returns a message in fragments of at most `size` bytes.
 pub(crate) fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<u8> {
+    fragments_with(0, opcode, payload, size)
+}
+
+/// Returns a message in fragments of at most `size` bytes, of which the first has these reserved
+/// bits.
+pub(crate) fn fragments_with(rsv: u8, opcode: u8, payload: &[u8], size: usize) -> Vec<u8> {
     let count = payload.len().div_ceil(size).max(1);
     let mut bytes = Vec::with_capacity(payload.len() + count * 14);
     for index in 0..count {
         let part = &payload[index * size..payload.len().min((index + 1) * size)];
         let mut frame = Frame::new(if index == 0 { opcode } else { CONTINUATION }, part);
         frame.fin = index + 1 == count;
+        frame.rsv = if index == 0 { rsv } else { 0 };
         bytes.extend(frame.bytes());
     }
     bytes
@@ -130,21 +145,40 @@ impl Peer {
 
     /// Requests a WebSocket. Returns the answer as the error if it is not 101.
     pub(crate) fn try_open(addr: SocketAddr, path: &str) -> Result<Self, Response> {
+        let (peer, extensions) = Self::offer(addr, path, &[])?;
+        assert_eq!(extensions, None, "none was offered");
+        Ok(peer)
+    }
+
+    /// Requests a WebSocket with a header `Sec-WebSocket-Extensions` for each of these offers.
+    /// Returns that of the answer, too.
+    pub(crate) fn offer(
+        addr: SocketAddr,
+        path: &str,
+        offers: &[&str],
+    ) -> Result<(Self, Option<String>), Response> {
         let mut tcp = Tcp::connect(addr);
-        tcp.send(upgrade(path));
+        tcp.send(upgrade_with(path, offers));
         let response = tcp.response();
         if response.status != 101 {
             return Err(response);
         }
         assert_eq!(response.header("sec-websocket-accept"), Some(SAMPLE_ACCEPT));
-        assert_eq!(response.header("sec-websocket-extensions"), None, "none was offered");
+        let extensions = response.header("sec-websocket-extensions").map(str::to_owned);
         assert_eq!(response.header("sec-websocket-protocol"), None, "none was offered");
         let named = |name| response.header(name).unwrap_or_default().to_ascii_lowercase();
         assert_eq!(
             (named("upgrade").as_str(), named("connection").as_str()),
             ("websocket", "upgrade")
         );
-        Ok(Self { tcp, partial: None })
+        let deflates = extensions.is_some();
+        let peer = Self { tcp, partial: None, deflates, is_deflated: false, deflated: 0 };
+        Ok((peer, extensions))
+    }
+
+    /// Whether messages may be compressed.
+    pub(crate) fn deflates(&self) -> bool {
+        self.deflates
     }
 
     pub(crate) fn send(&mut self, frame: &Frame) -> bool {
@@ -171,16 +205,17 @@ impl Peer {
     pub(crate) fn hear_within(&mut self, wait: Duration) -> Heard {
         let deadline = Instant::now() + wait;
         loop {
-            let Some((fin, opcode, payload)) = self.frame(deadline) else {
+            let Some((first, payload)) = self.frame(deadline) else {
                 return if Instant::now() < deadline { Heard::End } else { Heard::Nothing };
             };
-            if let Some(heard) = self.digest(fin, opcode, payload) {
+            if let Some(heard) = self.digest(first, payload) {
                 return heard;
             }
         }
     }
 
-    fn frame(&mut self, deadline: Instant) -> Option<(bool, u8, Vec<u8>)> {
+    /// Returns a frame's first byte and its payload.
+    fn frame(&mut self, deadline: Instant) -> Option<(u8, Vec<u8>)> {
         // A frame is taken whole or not at all, so a time-out loses nothing.
         while self.frame_length().is_none_or(|length| self.tcp.unread().len() < length) {
             let more = self.tcp.unread().len() + 1;
@@ -191,7 +226,7 @@ impl Peer {
         let length = self.frame_length()?;
         let frame = self.tcp.take(length, deadline)?;
         let payload = frame[header_length(frame[1])..].to_vec();
-        Some((frame[0] & 0x80 != 0, frame[0] & 0x0f, payload))
+        Some((frame[0], payload))
     }
 
     /// Returns the length of the first unread frame, header included; `None` if its header is
@@ -199,7 +234,9 @@ impl Peer {
     fn frame_length(&self) -> Option<usize> {
         let unread = self.tcp.unread();
         let [first, second] = *unread.first_chunk()?;
-        assert_eq!(first & 0x70, 0, "reserved bits without an extension");
+        let extension =
+            if self.deflates && matches!(first & 0x0f, TEXT | BINARY) { 0x40 } else { 0 };
+        assert_eq!(first & 0x70 & !extension, 0, "reserved bits without an extension");
         assert_eq!(second & 0x80, 0, "a server's frames are not masked");
         let header = header_length(second);
         let length = match second {
@@ -218,7 +255,8 @@ impl Peer {
         Some(header + length)
     }
 
-    fn digest(&mut self, fin: bool, opcode: u8, payload: Vec<u8>) -> Option<Heard> {
+    fn digest(&mut self, first: u8, payload: Vec<u8>) -> Option<Heard> {
+        let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
         if opcode >= 8 {
             assert!(fin && payload.len() <= 125, "a control frame is whole and short");
         }
@@ -233,10 +271,15 @@ impl Peer {
             TEXT | BINARY => {
                 assert!(self.partial.is_none(), "a message begins before the last one ended");
                 self.partial = Some((opcode, payload));
+                self.is_deflated = first & 0x40 != 0;
             }
             other => panic!("reserved opcode {other}"),
         }
-        let (opcode, bytes) = self.partial.take_if(|_| fin)?;
+        let (opcode, mut bytes) = self.partial.take_if(|_| fin)?;
+        if self.is_deflated {
+            bytes = inflate(bytes);
+            self.deflated += 1;
+        }
         Some(if opcode == BINARY {
             Heard::Binary(bytes)
         } else {
@@ -281,12 +324,31 @@ impl std::fmt::Debug for Heard {
 
 /// Returns the upgrade request for a WebSocket.
 pub(crate) fn upgrade(path: &str) -> Vec<u8> {
+    upgrade_with(path, &[])
+}
+
+fn upgrade_with(path: &str, offers: &[&str]) -> Vec<u8> {
     let line = format!("GET {path} HTTP/1.1");
     let key = format!("Sec-WebSocket-Key: {SAMPLE_KEY}");
-    request(
-        &[&line, "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", &key],
-        "",
-    )
+    let upgrade = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", &key];
+    let offers: Vec<_> =
+        offers.iter().map(|offer| format!("Sec-WebSocket-Extensions: {offer}")).collect();
+    let offers = offers.iter().map(String::as_str);
+    let lines: Vec<_> = [&*line].into_iter().chain(upgrade).chain(offers).collect();
+    request(&lines, "")
+}
+
+/// Returns what a compressed message of the node holds (RFC 7692 section 7.2.2).
+fn inflate(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.extend([0x00, 0x00, 0xff, 0xff]);
+    let (mut decompress, mut message) = (Decompress::new(false), Vec::new());
+    while decompress.total_in() < bytes.len() as u64 || message.len() == message.capacity() {
+        message.reserve(bytes.len().max(4_096));
+        let rest = &bytes[decompress.total_in() as usize..];
+        let inflated = decompress.decompress_vec(rest, &mut message, FlushDecompress::Sync);
+        inflated.expect("the node's messages are DEFLATE");
+    }
+    message
 }
 
 fn header_length(second: u8) -> usize {

@@ -31,6 +31,12 @@ static BRISK: Shared = Shared::new(|command| {
     command.env("FANFARE_ENGINE_IO_CONNECT_TIMEOUT_MS", CONNECT_TIMEOUT_MS.to_string());
 });
 
+static DEFLATING: Shared = Shared::new(|command| {
+    command.arg("--conformance");
+    command.env("FANFARE_WEBSOCKET_COMPRESSION", "on");
+    command.env("FANFARE_WEBSOCKET_COMPRESSION_BYTES", "1");
+});
+
 static CALM: Shared = Shared::new(|command| {
     command.arg("--conformance");
     command.env("FANFARE_ENGINE_IO_UPGRADE_TIMEOUT_MS", UPGRADE_TIMEOUT_MS.to_string());
@@ -41,6 +47,11 @@ static PLAIN: Shared = Shared::new(configure_plain);
 /// Returns the address of a node in conformance mode with frequent heartbeats.
 pub(crate) fn brisk() -> SocketAddr {
     BRISK.address()
+}
+
+/// Returns the address of a node in conformance mode that compresses messages of any length.
+pub(crate) fn deflating() -> SocketAddr {
+    DEFLATING.address()
 }
 
 /// Returns the address of a node in conformance mode whose heartbeats are rarer than tests are

@@ -14,6 +14,7 @@ use crate::support::{ANON_KEY, API_KEY, Node, http, wait_until};
 use crate::tcp::{self, Tcp};
 
 const HEALTH: &str = "/api/health";
+const LIVE: &str = "/api/health/live";
 const CHANNELS: &str = "/api/realtime/channels";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -44,6 +45,7 @@ fn a_store_that_somebody_else_has_locked_is_named() {
         assert_eq!((status, &health["status"]), (503, &json!("failing")));
         assert_eq!(problems(&health).len(), 1, "{health}");
         assert!(problems(&health)[0].starts_with("the store "), "{health}");
+        assert_eq!(node.request("GET", LIVE, &[], b"").status, 200, "a restart would not help");
         // A publish that does not need the store is accepted.
         let note = json!({ "channel": "before", "event": "note", "payload": {} });
         let unkept = "/api/realtime/messages?durability=memory";
@@ -110,6 +112,8 @@ fn a_node_that_stops_says_so_to_whoever_is_connected() {
         assert_eq!(answer.header("connection"), Some("keep-alive"));
     }
     assert_eq!(ask(&mut asking, HEALTH).status, 503);
+    let live = ask(&mut asking, LIVE);
+    assert_eq!((live.status, live.header("connection")), (200, Some("keep-alive")));
     assert_eq!(ask(&mut asking, "/api/nothing").header("connection"), Some("close"));
     assert!(asking.ends_within(tcp::PATIENCE), "the connection ends");
 }

@@ -1,6 +1,7 @@
 //! One order for all subscribers: each receives an unbroken part of the same order, which begins
 //! with its acknowledgement and ends with its leave.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -28,22 +29,28 @@ fn all_hear_one_order_from_their_acknowledgement_to_their_leave() {
         command.args(["--workers", &WORKERS.to_string()]);
     });
     node.create_channel(CHANNEL);
-    let port = node.port();
     let token = user_token("witness");
-    let mut witnesses = [(); WORKERS].map(|()| Witness::subscribe(port, CHANNEL, &token));
-    assert_ne!(witnesses[0].home(), witnesses[1].home(), "there is one on each worker");
+    let ports: Vec<_> = node.ports().repeat(WORKERS);
+    let subscribe = |port: &u16| Witness::subscribe(*port, CHANNEL, &token);
+    let mut witnesses: Vec<_> = ports.iter().map(subscribe).collect();
+    let homes: BTreeSet<_> =
+        ports.iter().zip(&witnesses).map(|(port, one)| (port, one.home())).collect();
+    assert_eq!(homes.len(), witnesses.len(), "there is one on each worker");
 
     let is_over = AtomicBool::new(false);
     let (heard, reports) = thread::scope(|scope| {
-        let witnesses = witnesses.each_mut().map(|witness| scope.spawn(|| witness.listen()));
-        let reports = run(scope, port, &is_over);
+        let witnesses: Vec<_> =
+            witnesses.iter_mut().map(|witness| scope.spawn(|| witness.listen())).collect();
+        let reports = run(scope, &node, &is_over);
         node.publish(CHANNEL, END, &json!({}));
-        (witnesses.map(join), reports)
+        (witnesses.into_iter().map(join).collect::<Vec<_>>(), reports)
     });
 
-    let orders = heard.map(|events| Order::of(&events));
-    orders[0].check_rest(orders[1].ids());
-    orders[1].check_rest(orders[0].ids());
+    let orders: Vec<_> = heard.iter().map(|events| Order::of(events)).collect();
+    for (order, other) in orders.iter().zip(orders.iter().cycle().skip(1)) {
+        order.check_rest(other.ids());
+        other.check_rest(order.ids());
+    }
     orders[0].check(&reports);
     let stays = reports.iter().map(|report| report.stays.len()).sum::<usize>();
     let publications = orders[0].publications();
@@ -54,18 +61,18 @@ fn all_hear_one_order_from_their_acknowledgement_to_their_leave() {
 /// Runs all participants and returns their reports.
 fn run<'scope>(
     scope: &'scope Scope<'scope, '_>,
-    port: u16,
+    node: &'scope Node,
     is_over: &'scope AtomicBool,
 ) -> Vec<Report> {
     // The publishers end when this is dropped.
     let ending = Ending(is_over);
-    let callers = (0..3).map(|number| scope.spawn(move || call(port, number, is_over)));
+    let callers = (0..3).map(|number| scope.spawn(move || call(node.port(), number, is_over)));
     let callers: Vec<_> = callers.collect();
-    let speakers = (3..5).map(|number| scope.spawn(move || speak(port, number, is_over)));
+    let speakers = (3..5).map(|number| scope.spawn(move || speak(node.port(), number, is_over)));
     let speakers: Vec<_> = speakers.collect();
-    let churners = (5..5 + CHURNERS).map(|number| scope.spawn(move || churn(port, number)));
+    let churners = (5..5 + CHURNERS).map(|number| scope.spawn(move || churn(node.port(), number)));
     let churners: Vec<_> = churners.collect();
-    let pollers = (200..202).map(|number| scope.spawn(move || poll(port, number)));
+    let pollers = (200..202).map(|number| scope.spawn(move || poll(node.port(), number)));
     let pollers: Vec<_> = pollers.collect();
     let mut reports: Vec<_> = churners.into_iter().chain(pollers).map(join).collect();
     drop(ending);

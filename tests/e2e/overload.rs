@@ -90,10 +90,12 @@ fn a_full_mailbox_refuses_whole_and_keeps_the_order() {
 #[test]
 fn a_client_that_does_not_read_is_let_go_and_nobody_else_notices() {
     let node = Node::start();
-    node.create_channel(CHANNEL);
-    let (port, token) = (node.port(), user_token("reader"));
-    let mut readers = [(); READERS].map(|()| Witness::subscribe(port, CHANNEL, &token));
-    let mut silent = [Socket::over(narrow(port), &token), Socket::connect_polling(port, &token)];
+    let unseen = json!({ "pattern": CHANNEL, "presence": "off" });
+    assert_eq!(node.admin("POST", "/api/realtime/channels", &unseen).0, 201);
+    let token = user_token("reader");
+    let mut readers = [(); READERS].map(|()| Witness::subscribe(node.port(), CHANNEL, &token));
+    let narrow = Socket::over(narrow(node.port()), &token);
+    let mut silent = [narrow, Socket::connect_polling(node.port(), &token)];
     for socket in &mut silent {
         socket.subscribe(CHANNEL);
     }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-use crate::support::{ANON_KEY, API_KEY, Node, Response, an_hour_from_now, sign, wait_until};
+use crate::support::{ANON_KEY, API_KEY, Node, Response, an_hour_from_now, http, sign, wait_until};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 /// A message that is longer than any may be, without its beginning.
@@ -49,27 +49,28 @@ fn tokens() -> [(String, &'static str, &'static str); 6] {
 }
 
 /// A Socket.IO client on long-polling.
-struct Polling<'n> {
-    node: &'n Node,
+struct Polling {
+    port: u16,
     target: String,
 }
 
-impl<'n> Polling<'n> {
-    fn open(node: &'n Node) -> Self {
-        let opened = node.request("GET", POLLING, &[], b"");
+impl Polling {
+    fn open(node: &Node) -> Self {
+        let port = node.port();
+        let opened = http::request(port, "GET", POLLING, &[], b"");
         let opened: Value = serde_json::from_str(&opened.text()[1..]).expect("it opens");
         let sid = opened["sid"].as_str().expect("it has an id");
-        Self { node, target: format!("{POLLING}&sid={sid}") }
+        Self { port, target: format!("{POLLING}&sid={sid}") }
     }
 
     fn post(&self, packets: &str) -> Response {
-        self.node.request("POST", &self.target, &[], packets.as_bytes())
+        http::request(self.port, "POST", &self.target, &[], packets.as_bytes())
     }
 
     /// Sends a packet and returns the answer, which begins with `start`.
     fn ask(&self, packet: &str, start: &str) -> Value {
         assert_eq!(self.post(packet).status, 200);
-        let answer = self.node.request("GET", &self.target, &[], b"");
+        let answer = http::request(self.port, "GET", &self.target, &[], b"");
         let json = answer.text().strip_prefix(start);
         let json = json.unwrap_or_else(|| panic!("not {start}: {}", answer.text()));
         serde_json::from_str(json).expect("it is JSON")

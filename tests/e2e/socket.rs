@@ -26,6 +26,15 @@ pub(crate) struct Socket {
     session: String,
     id: String,
     asked: u64,
+    came: Came,
+}
+
+/// What a client tells to resume its session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Came {
+    token: String,
+    pid: Option<String>,
+    offset: Option<String>,
 }
 
 /// A packet or another event from the node.
@@ -63,14 +72,7 @@ impl Socket {
 
     /// Connects over WebSocket on an open TCP connection.
     pub(crate) fn over(stream: TcpStream, token: &str) -> Self {
-        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
-        stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
-        let port = stream.peer_addr().expect("it is connected").port();
-        let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
-        let (websocket, _) = tungstenite::client(url, stream).expect("the node upgrades");
-        let stream = websocket.get_ref();
-        stream.set_read_timeout(Some(LOOK)).expect("the timeout is not zero");
-        Self::enter_over(Line::WebSocket(Box::new(websocket)), token)
+        Self::enter_over(Line::over(stream), token)
     }
 
     /// Connects over long-polling and does not upgrade.
@@ -79,16 +81,33 @@ impl Socket {
     }
 
     fn enter_over(line: Line, token: &str) -> Self {
-        let mut socket = Self { line, session: String::new(), id: String::new(), asked: 0 };
+        Self::enter_as(line, Came::new(token)).0
+    }
+
+    /// Connects over WebSocket and asks to resume a session. Returns whether it is resumed.
+    pub(crate) fn come_back(port: u16, came: &Came) -> (Self, bool) {
+        Self::enter_as(Line::websocket(port), came.clone())
+    }
+
+    fn enter_as(line: Line, came: Came) -> (Self, bool) {
+        let before = came.pid.clone();
+        let mut socket = Self { line, session: String::new(), id: String::new(), asked: 0, came };
         let Heard::Opened(session) = socket.hear() else { panic!("the session opens first") };
         if let Line::Polling(polling) = &mut socket.line {
             polling.target.push_str(&format!("&sid={session}"));
         }
         socket.session = session;
-        socket.enter(token);
+        socket.line.queue(socket.came.packet());
+        socket.flush();
         let Heard::Connected(id) = socket.hear() else { panic!("the namespace is entered first") };
         socket.id = id;
-        socket
+        let is_resumed = before.is_some() && socket.came.pid == before;
+        (socket, is_resumed)
+    }
+
+    /// Returns what the client would tell to resume its session now.
+    pub(crate) fn came(&self) -> Came {
+        self.came.clone()
     }
 
     /// Sends a CONNECT for the main namespace; [`Heard::Connected`] follows.
@@ -165,7 +184,10 @@ impl Socket {
                     self.flush();
                 }
                 Next::Packet(packet) if packet.as_str() == "6" => {}
-                Next::Packet(packet) => return Heard::parse(packet),
+                Next::Packet(packet) => {
+                    self.came.note(packet.as_str());
+                    return Heard::parse(packet);
+                }
                 Next::Nothing => return Heard::Nothing,
                 Next::End => return Heard::End,
             }
@@ -181,6 +203,47 @@ impl Socket {
         match &self.line {
             Line::WebSocket(websocket) => websocket.get_ref(),
             Line::Polling(_) => panic!("long-polling has no socket of its own"),
+        }
+    }
+}
+
+impl Came {
+    /// Returns what a client tells that has no session yet.
+    pub(crate) fn new(token: &str) -> Self {
+        Self { token: token.to_owned(), ..Self::default() }
+    }
+
+    /// Returns the packet that enters the main namespace, and asks to resume the session if there
+    /// is one.
+    pub(crate) fn packet(&self) -> String {
+        let mut auth = json!({ "token": self.token });
+        if let Some(pid) = &self.pid {
+            auth["pid"] = json!(pid);
+            auth["offset"] = json!(self.offset);
+        }
+        format!("40{auth}")
+    }
+
+    /// Returns the secret name of the session; `None` if it cannot be resumed.
+    pub(crate) fn pid(&self) -> Option<&str> {
+        self.pid.as_deref()
+    }
+
+    /// Returns the same for another client.
+    pub(crate) fn of(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// Remembers what a stock client does: its session, and the last argument of an event if that
+    /// is text.
+    pub(crate) fn note(&mut self, packet: &str) {
+        if let Some(connected) = packet.strip_prefix("40") {
+            let connected: Value = serde_json::from_str(connected).expect("it is JSON");
+            self.pid = connected["pid"].as_str().map(str::to_owned);
+        }
+        let last = packet.strip_suffix("\"]").filter(|_| packet.starts_with("42["));
+        if let Some((_, offset)) = last.and_then(|rest| rest.rsplit_once("},\"")) {
+            self.offset = Some(offset.to_owned());
         }
     }
 }
@@ -263,6 +326,21 @@ enum Next {
 }
 
 impl Line {
+    fn websocket(port: u16) -> Self {
+        Self::over(TcpStream::connect(loopback(port)).expect("the node accepts connections"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+        stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
+        let port = stream.peer_addr().expect("it is connected").port();
+        let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
+        let (websocket, _) = tungstenite::client(url, stream).expect("the node upgrades");
+        let stream = websocket.get_ref();
+        stream.set_read_timeout(Some(LOOK)).expect("the timeout is not zero");
+        Self::WebSocket(Box::new(websocket))
+    }
+
     fn queue(&mut self, packet: String) {
         match self {
             // The library buffers writes until the flush, up to a size that no test reaches.

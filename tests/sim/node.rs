@@ -97,6 +97,7 @@ impl Node {
                 started: 0,
             },
             descriptors: Descriptors::new(None),
+            notice: Arc::default(),
             shutdown: OnceLock::new(),
             http_end: HttpEnd::new(0),
         };

@@ -38,6 +38,7 @@ impl Node {
 
     /// Waits for the node's end and returns its status. Panics if it takes longer than `limit`.
     pub(crate) fn exit_status(&mut self, limit: Duration) -> ExitStatus {
+        self.require_alone();
         let end = Instant::now() + limit;
         loop {
             let status = self.process.child.try_wait();
@@ -52,12 +53,14 @@ impl Node {
 
     /// Whether the process still runs.
     pub(crate) fn runs(&mut self) -> bool {
+        self.require_alone();
         let status = self.process.child.try_wait();
         status.expect("the node is a child of this process").is_none()
     }
 
     /// Starts a node that has ended again, with its data, on this port.
     pub(crate) fn start_again(&mut self, port: u16) {
+        self.require_alone();
         self.process = self.launch.start(port);
     }
 }

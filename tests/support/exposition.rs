@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Node;
+use super::{Node, http};
 
 /// All metrics of a scrape.
 #[derive(Debug)]
@@ -28,18 +28,40 @@ pub(crate) struct Sample {
 }
 
 impl Node {
-    /// Reads the node's metrics. Panics if they break the format.
+    /// Reads the metrics, summed over the nodes. Panics if they break the format.
     pub(crate) fn scrape(&self) -> Exposition {
-        let response = self.request("GET", "/metrics", &[], b"");
-        assert_eq!(response.status, 200, "GET /metrics");
-        let kind = response.header("content-type");
-        assert_eq!(kind, Some("text/plain; version=0.0.4; charset=utf-8"));
-        let text = response.text();
-        Exposition::parse(text).unwrap_or_else(|wrong| panic!("{wrong} in:\n{text}"))
+        let scrapes = self.ports().into_iter().map(|port| {
+            let response = http::request(port, "GET", "/metrics", &[], b"");
+            assert_eq!(response.status, 200, "GET /metrics");
+            let kind = response.header("content-type");
+            assert_eq!(kind, Some("text/plain; version=0.0.4; charset=utf-8"));
+            let text = response.text();
+            Exposition::parse(text).unwrap_or_else(|wrong| panic!("{wrong} in:\n{text}"))
+        });
+        scrapes.reduce(Exposition::plus).expect("there is a node")
     }
 }
 
 impl Exposition {
+    /// Adds the samples of another node.
+    fn plus(mut self, other: Self) -> Self {
+        for family in other.families {
+            let Some(own) = self.families.iter_mut().find(|own| own.name == family.name) else {
+                self.families.push(family);
+                continue;
+            };
+            for sample in family.samples {
+                let same =
+                    |own: &&mut Sample| (&own.name, &own.labels) == (&sample.name, &sample.labels);
+                match own.samples.iter_mut().find(same) {
+                    Some(own) => own.value += sample.value,
+                    None => own.samples.push(sample),
+                }
+            }
+        }
+        self
+    }
+
     /// Parses a scrape. The error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut families: Vec<Family> = Vec::new();

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod disk;
+pub(crate) mod encrypted;
 mod ending;
 pub(crate) mod exposition;
 pub(crate) mod http;
@@ -28,8 +29,10 @@ pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod target;
 pub(crate) mod trace;
+pub(crate) mod trio;
 
 pub(crate) use http::Response;
+use trio::Others;
 
 /// The administrator's key: `ik_` and 64 hexadecimal digits.
 pub(crate) const API_KEY: &str =
@@ -41,6 +44,9 @@ pub(crate) const ANON_KEY: &str =
 pub(crate) const JWT_SECRET: &str =
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// The variable with the path of another binary of the node, as of a release build or of an earlier
+/// version.
+const BINARY: &str = "FANFARE_TEST_BINARY";
 /// Long, because many nodes may start side by side on a loaded machine.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an expected event may take; long for the same reason.
@@ -50,10 +56,16 @@ const LOOK: Duration = Duration::from_millis(5);
 /// An hour, in seconds. Clients treat tokens near their end as expired.
 const TOKEN_LIFE: u64 = 3_600;
 
-/// A running node, which is killed on drop. If the test failed, its output is shown.
+/// Adds arguments and environment to a node's command.
+type Configure = Arc<dyn Fn(&mut Command) + Send + Sync>;
+
+/// A running node, which is killed on drop. If the test failed, its output is shown. If
+/// [`trio::SERVERS`] is set, it is three nodes of one cluster.
 pub(crate) struct Node {
     launch: Launch,
     process: Process,
+    /// The other nodes of a cluster.
+    others: Option<Others>,
 }
 
 impl Node {
@@ -65,7 +77,8 @@ impl Node {
     /// Starts a node. `configure` adds arguments and environment to its command, at every start.
     pub(crate) fn with(configure: impl Fn(&mut Command) + Send + Sync + 'static) -> Self {
         let wished = std::env::var_os("FANFARE_TEST_DENY_URING").is_some_and(|wish| wish == "1");
-        Self::launch(Launch::new(configure, wished.then_some(Deny::All)))
+        let of = |configure| Launch::of(configure, wished.then_some(Deny::All));
+        Self::one_or_three(Arc::new(configure), of)
     }
 
     /// Starts a node with these variables in its environment.
@@ -125,12 +138,39 @@ impl Node {
     pub(crate) fn on_all_addresses(
         configure: impl Fn(&mut Command) + Send + Sync + 'static,
     ) -> Self {
-        Self::launch(Launch { listen: Ipv4Addr::UNSPECIFIED, ..Launch::new(configure, None) })
+        let of = |configure| Launch { host: "0.0.0.0", ..Launch::of(configure, None) };
+        Self::one_or_three(Arc::new(configure), of)
     }
 
+    /// Starts a node that listens on this address, and on other places: each with a comma in front.
+    pub(crate) fn listening(
+        host: &'static str,
+        also: String,
+        configure: impl Fn(&mut Command) + Send + Sync + 'static,
+    ) -> Self {
+        Self::launch(Launch { host, also, ..Launch::new(configure, None) })
+    }
+
+    /// Starts a node, or three of them.
+    fn one_or_three(configure: Configure, of: impl Fn(Configure) -> Launch) -> Self {
+        if !trio::is_wished() {
+            return Self::launch(of(configure));
+        }
+        let (launch, process, others) = trio::start(&configure, of);
+        Self { launch, process, others: Some(others) }
+    }
+
+    /// Starts a node that has no others.
     fn launch(launch: Launch) -> Self {
+        assert!(!trio::is_wished(), "a node of this kind is alone: name the test in alone.rs");
         let process = launch.start(0);
-        Self { launch, process }
+        Self { launch, process, others: None }
+    }
+
+    /// Checks that the node has no others, because the test looks into it or ends it.
+    fn require_alone(&self) {
+        let is_alone = self.others.as_ref().is_none_or(Others::may_end);
+        assert!(is_alone, "this concerns one node alone: name the test in alone.rs");
     }
 
     /// Starts a node in a data directory that belongs to the test.
@@ -147,7 +187,13 @@ impl Node {
 
     /// Kills the node with SIGKILL.
     pub(crate) fn kill(&mut self) {
+        self.require_alone();
         self.process.kill();
+    }
+
+    /// Lets the test end the first of three nodes, and start it again, while the others go on.
+    pub(crate) fn let_the_first_end(&self) {
+        self.others.iter().for_each(Others::let_the_first_end);
     }
 
     /// Kills the node and starts it on the same port and data.
@@ -156,28 +202,49 @@ impl Node {
         self.start_again(self.port());
     }
 
-    /// Returns the base URL for clients.
+    /// Returns the base URL for a client.
     pub(crate) fn url(&self) -> String {
         format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.port())
     }
 
-    /// Returns the port that the node listens on.
+    /// Returns the port that the node listens on. Of three nodes, it is the next one's.
     pub(crate) fn port(&self) -> u16 {
-        self.process.port
+        let own = self.process.port;
+        self.others.as_ref().map_or(own, |others| others.next_client(own))
+    }
+
+    /// Returns the ports of all nodes.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        let own = self.process.port;
+        self.others.as_ref().map_or(vec![own], |others| others.ports(own).to_vec())
+    }
+
+    /// Returns the URLs of all nodes; the first is that for the next client.
+    fn urls(&self) -> Vec<String> {
+        if encrypted::is_wished() {
+            return vec![format!("https://{}:{}", encrypted::NAME, self.process.own_port)];
+        }
+        let (ports, first) = (self.ports(), self.port());
+        let place = ports.iter().position(|port| *port == first).expect("it is one of them");
+        let ports = ports[place..].iter().chain(&ports[..place]);
+        ports.map(|port| format!("http://{}:{port}", Ipv4Addr::LOCALHOST)).collect()
     }
 
     pub(crate) fn pid(&self) -> u32 {
+        self.require_alone();
         self.process.child.id()
     }
 
     /// Returns the node's data directory.
     pub(crate) fn data_dir(&self) -> &Path {
+        self.require_alone();
         &self.launch.data_dir
     }
 
-    /// Returns all lines that the node has written so far, to stdout and stderr.
+    /// Returns all lines that the nodes have written so far, to stdout and stderr.
     pub(crate) fn output(&self) -> String {
-        self.launch.output.text()
+        let others = self.others.as_ref().map(Others::output).unwrap_or_default();
+        self.launch.output.text() + &others
     }
 
     /// Sends one HTTP request on a connection of its own.
@@ -188,7 +255,12 @@ impl Node {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Response {
-        http::request(self.port(), method, path, headers, body)
+        if path == "/metrics" {
+            self.require_alone();
+        }
+        let own = self.process.port;
+        let port = self.others.as_ref().map_or(own, |others| others.next_request(own));
+        http::request(port, method, path, headers, body)
     }
 
     /// Sends a request as administrator and returns status and JSON. [`Value::Null`] sends no body.
@@ -216,12 +288,29 @@ impl Node {
         body
     }
 
-    /// Returns a metric's present value, summed over its label sets.
+    /// Returns the audience in the answer to a publish. On three nodes it also says how many have
+    /// answered, which is left out here.
+    pub(crate) fn audience(&self, answer: &Value) -> Value {
+        let mut audience = answer["audience"].clone();
+        let answered = audience.as_object_mut().and_then(|counts| counts.remove("nodes"));
+        assert_eq!(answered.is_some(), self.is_three(), "{answer}");
+        audience
+    }
+
+    /// Returns whether it is three nodes of one cluster.
+    pub(crate) fn is_three(&self) -> bool {
+        self.others.is_some()
+    }
+
+    /// Returns a metric's present value, summed over its label sets and over the nodes.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let response = self.request("GET", "/metrics", &[], b"");
-        assert_eq!(response.status, 200, "GET /metrics");
-        let text = String::from_utf8(response.body).expect("metrics are text");
-        sum_samples(&text, name).unwrap_or_else(|| panic!("no metric {name} in:\n{text}"))
+        let value = |port: u16| {
+            let response = http::request(port, "GET", "/metrics", &[], b"");
+            assert_eq!(response.status, 200, "GET /metrics");
+            let text = String::from_utf8(response.body).expect("metrics are text");
+            sum_samples(&text, name).unwrap_or_else(|| panic!("no metric {name} in:\n{text}"))
+        };
+        self.ports().into_iter().map(value).sum()
     }
 }
 
@@ -265,6 +354,17 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+impl Node {
+    /// Checks that `is_so` returns true: at once on one node. Of three, those that were not told
+    /// learn a moment later, so that it waits.
+    pub(crate) fn soon(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        match &self.others {
+            None => assert!(is_so(), "{what}"),
+            Some(_) => wait_until(what, is_so),
+        }
+    }
+}
+
 /// Waits until `is_so` returns true. Panics if it takes too long.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -292,17 +392,20 @@ enum Limit {
 
 /// The parameters of a node, from which it can be started again.
 struct Launch {
-    configure: Box<dyn Fn(&mut Command) + Send + Sync>,
+    configure: Configure,
     stderr: Box<dyn Fn() -> Stdio + Send + Sync>,
     deny_uring: Option<Deny>,
     is_first_process: bool,
     /// A limit of the node's own.
     limit: Option<Limit>,
-    listen: Ipv4Addr,
+    host: &'static str,
+    /// Further places to listen, each with a comma in front.
+    also: String,
     data_dir: PathBuf,
     /// The directory, if it belongs to the node and is removed with it.
     own: Option<TempDir>,
     output: Output,
+    way: encrypted::Way,
 }
 
 impl Launch {
@@ -310,40 +413,49 @@ impl Launch {
         configure: impl Fn(&mut Command) + Send + Sync + 'static,
         deny_uring: Option<Deny>,
     ) -> Self {
+        Self::of(Arc::new(configure), deny_uring)
+    }
+
+    fn of(configure: Configure, deny_uring: Option<Deny>) -> Self {
         let own = tempfile::tempdir().expect("a temporary directory for the node's data");
         Self {
-            configure: Box::new(configure),
+            configure,
             stderr: Box::new(Stdio::piped),
             deny_uring,
             is_first_process: false,
             limit: None,
-            listen: Ipv4Addr::LOCALHOST,
+            host: "127.0.0.1",
+            also: String::new(),
             data_dir: own.path().to_owned(),
             own: Some(own),
             output: Output::default(),
+            way: encrypted::Way::default(),
         }
     }
 
     /// Starts a process and waits until it listens. With port 0, the kernel chooses the port.
     fn start(&self, port: u16) -> Process {
-        let mut child = self.command(port).spawn().expect("the node's binary starts");
+        let is_behind = encrypted::is_wished();
+        let listen = if is_behind { self.way.before() } else { port };
+        let mut child = self.command(listen).spawn().expect("the node's binary starts");
         let (line_sender, lines) = mpsc::channel();
         self.output.drain(child.stdout.take().expect("stdout is piped"), Some(line_sender));
         if let Some(stderr) = child.stderr.take() {
             self.output.drain(stderr, None);
         }
-        let mut process = Process { child, port };
+        let mut process = Process { child, port, own_port: port };
         let Some(port) = listening_port(&lines) else {
             process.kill();
             panic!("the node does not listen; it said:\n{}", self.output.text());
         };
-        process.port = port;
+        process.own_port = port;
+        process.port = if is_behind { self.way.to(port) } else { port };
         process
     }
 
     fn command(&self, port: u16) -> Command {
         let mut command = self.binary();
-        command.args(["serve", "--listen", &format!("{}:{port}", self.listen)]);
+        command.args(["serve", "--listen", &format!("{}:{port}{}", self.host, self.also)]);
         command.arg("--data-dir").arg(&self.data_dir);
         remove_settings(&mut command);
         command.env("FANFARE_API_KEY", API_KEY);
@@ -351,6 +463,9 @@ impl Launch {
         command.env("FANFARE_JWT_SECRET", JWT_SECRET);
         if let Some(backend) = std::env::var_os("FANFARE_TEST_IO_BACKEND") {
             command.env("FANFARE_IO_BACKEND", backend);
+        }
+        if encrypted::is_wished() {
+            encrypted::configure(&mut command);
         }
         (self.configure)(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr((self.stderr)());
@@ -360,18 +475,19 @@ impl Launch {
     /// Returns the product's binary, under the seccomp filter if io_uring is denied, or with its
     /// limit of its own.
     fn binary(&self) -> Command {
-        let binary = env!("CARGO_BIN_EXE_fanfare");
+        let binary = binary();
+        let binary = binary.as_os_str();
         if self.is_first_process {
             let is_root = rustix::process::geteuid().is_root();
             let user: &[&str] = if is_root { &[] } else { &["--user", "--map-root-user"] };
             let mut command = Command::new("unshare");
-            command.args(user).args(["--pid", "--fork", "--kill-child", binary]);
+            command.args(user).args(["--pid", "--fork", "--kill-child"]).arg(binary);
             return command;
         }
         match self.limit {
             Some(Limit::Descriptors(most)) => {
                 let mut command = Command::new("prlimit");
-                command.args([&format!("--nofile={most}"), binary]);
+                command.arg(format!("--nofile={most}")).arg(binary);
                 return command;
             }
             Some(Limit::LockedMemory(bytes)) => {
@@ -380,7 +496,7 @@ impl Launch {
                 if rustix::process::geteuid().is_root() {
                     command.arg("--bounding-set=-ipc_lock");
                 }
-                command.args(["prlimit", &format!("--memlock={bytes}"), binary]);
+                command.args(["prlimit", &format!("--memlock={bytes}")]).arg(binary);
                 return command;
             }
             None => {}
@@ -396,10 +512,19 @@ impl Launch {
     }
 }
 
+/// Returns the product's binary: that of this build, or the one that [`BINARY`] names.
+fn binary() -> PathBuf {
+    std::env::var_os(BINARY)
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_fanfare")), PathBuf::from)
+}
+
 /// One process of the node.
 struct Process {
     child: Child,
+    /// The port for tests.
     port: u16,
+    /// The port on which the node listens.
+    own_port: u16,
 }
 
 impl Process {
@@ -421,12 +546,12 @@ impl Drop for Process {
 fn listening_port(lines: &Receiver<String>) -> Option<u16> {
     loop {
         let line = lines.recv_timeout(START_PATIENCE).ok()?;
-        let Some((_, address)) = line.split_once("listening on http://") else {
+        let Some((_, address)) = line.split_once("listening on http") else {
             continue;
         };
-        let (_, port) = address.split_once(':')?;
-        let digits = port.split(|c: char| !c.is_ascii_digit()).next()?;
-        return digits.parse().ok();
+        let (_, address) = address.split_once("://")?;
+        let (_, port) = address.split(',').next()?.trim_end().rsplit_once(':')?;
+        return port.parse().ok();
     }
 }
 

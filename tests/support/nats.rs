@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -184,6 +185,11 @@ impl Nats {
     /// Returns the memory that the server holds, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         resident_bytes(self.pid())
+    }
+
+    /// Returns the processor time that the server has used.
+    pub(crate) fn cpu(&self) -> Duration {
+        cpu(self.pid())
     }
 
     /// Returns the body of a page of the server's monitor, with its status.
@@ -405,4 +411,14 @@ pub(crate) fn resident_bytes(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.expect("the kernel gives it in kB") * 1024
+}
+
+/// Returns the processor time that a process has used.
+pub(crate) fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    // The name in brackets may hold spaces.
+    let (_, fields) = stat.rsplit_once(") ").expect("there is a name");
+    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
+    let ticks: u64 = ticks.map(|ticks| ticks.expect("it is a number")).sum();
+    Duration::from_secs(ticks) / u32::try_from(clock_ticks_per_second()).expect("it is 100")
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{ANON_KEY, API_KEY, JWT_SECRET, Node, Output, repository};
+use super::{ANON_KEY, API_KEY, JWT_SECRET, Node, Output, encrypted, repository};
 
 const POLL: Duration = Duration::from_millis(10);
 
@@ -30,7 +30,11 @@ impl Node {
         args: &[&str],
         envs: &[(&str, &str)],
     ) -> Script {
-        Script::spawn(&self.url(), program, args, envs)
+        let urls = self.urls();
+        // What the test sets comes last.
+        let all = urls.join(",");
+        let envs = [&[("FANFARE_URLS", &*all)], envs].concat();
+        Script::spawn(&urls[0], program, args, &envs)
     }
 }
 
@@ -51,6 +55,9 @@ impl Script {
         command.env("FANFARE_API_KEY", API_KEY);
         command.env("FANFARE_ANON_KEY", ANON_KEY);
         command.env("FANFARE_JWT_SECRET", JWT_SECRET);
+        if encrypted::is_wished() {
+            command.envs(encrypted::trust());
+        }
         command.envs(envs.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -60,7 +60,7 @@ const CONFINED: [(&str, &[&str]); 12] = [
     ("sqlx", COLD_PATHS),
     ("async_nats", COLD_PATHS),
     ("reqwest", COLD_PATHS),
-    ("rustls", COLD_PATHS),
+    ("rustls", &["background/", "codec/tls"]),
     ("rustls_native_certs", COLD_PATHS),
     ("tokio_rustls", COLD_PATHS),
     ("mimalloc", &["main.rs"]),

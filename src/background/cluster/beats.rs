@@ -11,9 +11,10 @@ use crate::cluster::limits::NODES_MAX;
 use crate::cluster::name::NodeName;
 use crate::cluster::wire::{Beat, Body, Message, Origin};
 
-/// The last heartbeat of each node that was heard, with the start of the node that sent it.
+/// The last heartbeat of each node that was heard, with the start of the node that sent it. It is
+/// `None` if this release does not read it: the node is alive all the same.
 #[derive(Clone, Default, Debug)]
-pub struct Heard(BTreeMap<NodeName, (Origin, Beat)>);
+pub struct Heard(BTreeMap<NodeName, (Origin, Option<Beat>)>);
 
 impl Heard {
     /// Returns whether this start of a node was heard.
@@ -21,9 +22,10 @@ impl Heard {
         self.0.get(&origin.node).is_some_and(|(heard, _)| heard == origin)
     }
 
-    /// Returns the last heartbeat of this start of a node; `None` if none was heard.
+    /// Returns the last heartbeat of this start of a node; `None` if none was heard and read.
     pub fn beat(&self, origin: &Origin) -> Option<&Beat> {
-        self.0.get(&origin.node).filter(|(heard, _)| heard == origin).map(|(_, beat)| beat)
+        let heard = self.0.get(&origin.node).filter(|(heard, _)| heard == origin);
+        heard.and_then(|(_, beat)| beat.as_ref())
     }
 }
 
@@ -48,8 +50,10 @@ pub async fn listen(control: &Control, within: Duration) -> Result<Heard, Contro
             values.iter().map(move |value| (name.as_bytes(), value.as_str().as_bytes()))
         });
         let message = Message::decode(headers, &message.payload, None);
-        let Some(Message { from: Some(from), body: Ok(Body::Beat(beat)), .. }) = message else {
-            continue;
+        let Some(Message { from: Some(from), body, .. }) = message else { continue };
+        let beat = match body {
+            Ok(Body::Beat(beat)) => Some(beat),
+            _ => None,
         };
         if heard.0.len() < NODES_MAX || heard.0.contains_key(&from.node) {
             heard.0.insert(from.node.clone(), (from, beat));

@@ -5,11 +5,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::line::{self, Event, Line};
 use super::protocol::{Message, Publish};
+use crate::cluster::ack::{Ack, Refusal};
+use crate::cluster::name::Seq;
 use crate::limits::{CLUSTER_ANSWERS_MAX, CLUSTER_QUESTIONS_MAX};
 use crate::metrics::LogThrottle;
 
@@ -57,6 +62,61 @@ impl Client {
         let question = Question { subject, headers, body, answers, is_sent: is_sent.clone() };
         timeout_at(end, self.questions.send(question)).await.ok()?.ok()?;
         Some(Answers { receiver, is_sent, end })
+    }
+}
+
+/// A message of a stream, and its sequence.
+#[derive(Debug)]
+pub(super) struct Latest {
+    pub(super) seq: Seq,
+    pub(super) body: Vec<u8>,
+}
+
+/// Calls of JetStream.
+impl Client {
+    /// Stores a message in a stream, if the last one of its subject has the expected sequence.
+    /// Returns `None` if the stream may have it or not.
+    pub(super) async fn store(
+        &self,
+        (stream, subject): (&str, String),
+        (mut headers, body): (Vec<(&'static str, String)>, Vec<u8>),
+        expected: Option<Seq>,
+        end: Instant,
+    ) -> Option<Ack> {
+        headers.push(("Nats-Expected-Stream", stream.to_owned()));
+        let expected = expected.map(|seq| ("Nats-Expected-Last-Subject-Sequence", seq.to_string()));
+        headers.extend(expected);
+        let Some(mut answers) = self.ask(subject, headers, body, end).await else {
+            return Some(Ack::Refused(Refusal::Unavailable));
+        };
+        match answers.next().await {
+            Some(answer) => Ack::read(answer.status(), &answer.payload(), stream),
+            None if answers.give_up() => None,
+            None => Some(Ack::Refused(Refusal::Unavailable)),
+        }
+    }
+
+    /// Asks the leader of a stream for the last message of a subject, because a copy may be behind.
+    /// Returns `None` without an answer, and `Some(None)` if the subject has no message.
+    pub(super) async fn last(
+        &self,
+        stream: &str,
+        subject: &str,
+        end: Instant,
+    ) -> Option<Option<Latest>> {
+        let call = format!("$JS.API.STREAM.MSG.GET.{stream}");
+        let ask = json!({ "last_by_subj": subject }).to_string();
+        let mut answers = self.ask(call, Vec::new(), ask.into_bytes(), end).await?;
+        let answer: Value = serde_json::from_slice(&answers.next().await?.payload()).ok()?;
+        let message = &answer["message"];
+        match (message["seq"].as_u64(), answer["error"]["code"].as_u64()) {
+            (Some(seq), _) => {
+                let body = message["data"].as_str().and_then(|data| STANDARD.decode(data).ok());
+                Some(Some(Latest { seq, body: body.unwrap_or_default() }))
+            }
+            (None, Some(404)) => Some(None),
+            (None, _) => None,
+        }
     }
 }
 

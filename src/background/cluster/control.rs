@@ -137,11 +137,30 @@ impl Control {
     /// # Errors
     /// If credentials or certificates cannot be used, or no server takes the connection.
     pub async fn connect(settings: Settings) -> Result<Self, ControlError> {
+        Self::connect_with(settings, |options| options).await
+    }
+
+    /// Connects as [`Control::connect`] does. Requests are answered on subjects below `inbox`,
+    /// because nodes answer each other, and need not be allowed to publish on those of all clients.
+    ///
+    /// # Errors
+    /// Those of [`Control::connect`].
+    pub(super) async fn connect_with_inbox(
+        settings: Settings,
+        inbox: String,
+    ) -> Result<Self, ControlError> {
+        Self::connect_with(settings, |options| options.custom_inbox_prefix(inbox)).await
+    }
+
+    async fn connect_with(
+        settings: Settings,
+        more: impl FnOnce(ConnectOptions) -> ConnectOptions,
+    ) -> Result<Self, ControlError> {
         let servers: Vec<_> = settings.line.servers.iter().map(ToString::to_string).collect();
         let unreachable =
             |problem: String| ControlError::Unreachable { servers: servers.join(", "), problem };
         refuse_tls(&settings.line).await?;
-        let options = options(&settings.line).map_err(unreachable)?;
+        let options = more(options(&settings.line).map_err(unreachable)?);
         let addresses: Result<Vec<async_nats::ServerAddr>, _> =
             servers.iter().map(|url| url.parse()).collect();
         let addresses = addresses.map_err(|error| unreachable(error.to_string()))?;
@@ -182,6 +201,7 @@ impl Control {
             streams::wanted(settings, Stream::Claims, window),
             streams::documents(settings),
             streams::invocations(settings),
+            streams::shared_sessions(settings),
         ] {
             let found = self.stream(&wanted).await?;
             notes.extend(streams::check(&wanted, &found)?);

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, crypto};
 use thiserror::Error;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::protocol::{Connect, Info};
 use crate::config::{Cluster, Config, ConfigError, Secret};
@@ -136,7 +136,7 @@ impl Tls {
     /// If a file cannot be read or used, or no authority is trusted.
     pub fn client(&self) -> Result<Arc<ClientConfig>, CredentialsError> {
         let roots = self.roots()?;
-        let tls = |error: tokio_rustls::rustls::Error| CredentialsError::Tls(error.to_string());
+        let tls = |error: rustls::Error| CredentialsError::Tls(error.to_string());
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -12,15 +12,20 @@ use super::administration::{self, Peers, Post};
 use super::control::{self, Control};
 use super::documents::Outside;
 use super::entries::Found;
+use super::history::{self, Desk};
+use super::polls::Hearing;
 use super::register::{self, Candidate, JoinError, Joined, NotJoined, Outcome};
 use super::seat::{Ask, News, Seat};
+use super::sessions::Asked;
 use super::settings::Settings;
 use crate::background::Administering;
+use crate::background::histories::Gatherer;
 use crate::cluster::name::{Incarnation, NodeName, Stream};
 use crate::cluster::wire::Origin;
 use crate::config::Effective;
 use crate::limits::{REGISTER_LOOK_MS, REGISTER_REFUSED_MS, REGISTER_RETRY_MS};
 use crate::message::Millis;
+use crate::metrics::Counters;
 
 /// A node that is to be part of a cluster.
 pub struct Member {
@@ -42,6 +47,13 @@ pub struct Member {
     pub take_invocation: super::Take,
     /// The way to the thread of documents.
     pub documents: Arc<Outside>,
+    /// The way of wishes for sessions.
+    pub sessions: Arc<Asked>,
+    /// The way to the threads of the store, for what all nodes keep of history.
+    pub history: Gatherer,
+    /// Where the thread is told which nodes are heard that passes long-polling requests on; `None`
+    /// without one.
+    pub polls: Option<Hearing>,
 }
 
 /// What an attempt to join has come to.
@@ -75,6 +87,7 @@ impl Member {
             audience_patience: cluster.audience_ms,
             seat: Some(seat),
             documents: Some(self.documents.clone()),
+            sessions: Some(self.sessions.clone()),
         }
     }
 
@@ -116,13 +129,15 @@ impl Member {
         place: Place,
         mut asks: mpsc::Receiver<Ask>,
         news: mpsc::Sender<News>,
-        peers: Peers,
+        (peers, counters): (Peers, Arc<Counters>),
     ) {
         let Place { origin, joined, control } = &place;
         let (over, is_over) = oneshot::channel();
         let (all, has_all) = oneshot::channel();
         let (cluster, node) = (joined.cluster.as_str().into(), origin.node.clone());
+        let heard = peers.clone();
         let post = Arc::new(Post { control: control.clone(), cluster, node, peers });
+        let for_history = post.clone();
         let (administration, shared) = (self.administration.changes.clone(), post.clone());
         let following = tokio::spawn(async move {
             administration::run(&mut *administration.lock().await, &shared, all, is_over).await;
@@ -134,6 +149,13 @@ impl Member {
         let invoked = tokio::spawn(async move {
             let mut waiting = waiting.lock().await;
             invocations::run(&mut waiting, &take, &post, every, is_over).await;
+        });
+        let (over_history, is_over) = oneshot::channel();
+        let (history, register) = (self.history.clone(), joined.register.clone());
+        let nodes = joined.nodes.iter().map(|one| one.origin.node.clone()).collect();
+        let gathered = tokio::spawn(async move {
+            let desk = Desk { post: for_history, register, nodes, counters };
+            history::run(&mut *history.lock().await, desk, is_over).await;
         });
         let (order, claims) = joined.anchors;
         for (stream, anchor) in [(Stream::Order, order), (Stream::Claims, claims)] {
@@ -149,14 +171,17 @@ impl Member {
             () = until_over(&mut asks) => false,
         };
         let mut revision = joined.revision;
+        let hearing = self.polls.clone().filter(|_| has_all);
+        let hearing = hearing.map(|hearing| tokio::spawn(hearing.follow(heard)));
         if has_all {
             let _ = news.send(News::Joined(Ok(()))).await;
             self.keep(&place, &mut asks, &mut revision).await;
         }
-        drop((news, over, over_too));
-        for following in [following, invoked] {
-            let Err(error) = following.await else { continue };
-            tracing::error!(%error, "what administrators set for all nodes is not followed");
+        drop((news, over, over_too, over_history));
+        hearing.into_iter().for_each(|hearing| hearing.abort());
+        for task in [following, invoked, gathered] {
+            let Err(error) = task.await else { continue };
+            tracing::error!(%error, "a task of the cluster has failed");
         }
         let leaving = joined.register.remove(&origin.node, revision);
         if timeout(Duration::from_millis(REGISTER_RETRY_MS), leaving).await.is_err() {
@@ -202,6 +227,15 @@ impl Member {
         if let Ok(mut invocations) = self.administration.invocations.try_lock() {
             invocations.refuse_all();
         }
+        // What was passed on when the task ended.
+        if let Ok(mut history) = self.history.try_lock() {
+            history.give_up();
+        }
+    }
+
+    /// Refuses what workers wish for sessions, for the same reason.
+    pub(super) fn refuse_sessions(&self) {
+        self.sessions.refuse_all();
     }
 
     /// Makes what the servers may have lost again: the streams, and the node's entry. Enters what a

@@ -13,8 +13,11 @@
 //!   of all nodes' claims are tasks beside it, with connections of their own.
 //! - `administration` follows the bucket of what administrators set for all nodes, and puts changes
 //!   there.
+//! - `history` asks other nodes for their shares of history, and answers them.
 //! - [`documents`] has the documents of the cluster: their stream, the node's copy of it, and the
 //!   thread that reads the copy.
+//! - [`polls`] is a thread that passes long-polling requests on to the nodes of their sessions.
+//! - `sessions` shares sessions of Socket.IO with the other nodes.
 //! - [`seat`] is the thread's way to the register of the nodes, and [`Member`] keeps the node in
 //!   it.
 //!
@@ -30,16 +33,19 @@ pub mod control;
 pub mod credentials;
 pub mod documents;
 pub mod entries;
+mod history;
 pub mod identity;
 mod joining;
 pub mod line;
 mod mirror;
 mod owner;
+pub mod polls;
 pub mod protocol;
 mod reads;
 mod recent;
 pub mod register;
 pub mod seat;
+mod sessions;
 mod settings;
 pub mod status;
 mod thread;
@@ -48,5 +54,6 @@ pub use crate::config::address;
 pub use administration::import::{ImportError, Imported, import};
 pub use administration::invocations::Take;
 pub use joining::Member;
+pub use sessions::Asked;
 pub use settings::Settings;
 pub use thread::{run, serve};

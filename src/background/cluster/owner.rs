@@ -9,6 +9,7 @@ mod again;
 mod catching;
 mod earlier;
 mod hearing;
+mod others;
 mod parcel;
 mod presence;
 mod sending;
@@ -30,6 +31,7 @@ use super::line::{self, Line, Place};
 use super::reads::{Ask, Found, Reader};
 use super::recent::Recent;
 use super::seat::{News, Seat};
+use super::sessions::{Asked, Proving};
 use super::settings::Settings;
 use crate::cluster::Cluster;
 use crate::cluster::events::{Event, Moment};
@@ -41,13 +43,14 @@ use crate::cluster::wire::{Anchor, Origin};
 use crate::limits::{
     CLUSTER_COUNTS_MAX, CLUSTER_EVENTS_MAX, CLUSTER_LEADER_MS, CLUSTER_LEAVE_MS_MAX,
     CLUSTER_LOOK_MS, CLUSTER_RESULTS_MAX, CLUSTER_SLEEP_MS_MAX, CLUSTER_WAITING_BYTES_MAX,
-    TAKINGS_TOLD_MS,
+    SESSION_PROOF_MS, TAKINGS_TOLD_MS,
 };
-use crate::mailbox::Doorbell;
+use crate::mailbox::{Doorbell, SessionAsk};
 use crate::message::{Audience, Channel, Millis};
-use crate::metrics::{Counters, LogThrottle};
+use crate::metrics::{Counters, LogChanges, LogThrottle};
 use again::Again;
 use catching::Catching;
+use others::{Link, Others};
 use parcel::Parcel;
 use presence::Presence;
 
@@ -64,6 +67,10 @@ pub(super) struct Parts {
     pub(super) mirrored: mpsc::Receiver<Event>,
     /// Lets that consumer begin again.
     pub(super) again: mpsc::Sender<()>,
+    /// Tells how far the node has certainly received the stream of publications.
+    pub(super) proving: Proving,
+    /// What workers wish for sessions, and the desk that carries it out.
+    pub(super) sessions: Option<(Arc<Asked>, mpsc::Sender<SessionAsk>)>,
     pub(super) subjects: Subjects,
     pub(super) counters: Arc<Counters>,
 }
@@ -112,6 +119,8 @@ pub(super) struct Owner<'l, L> {
     /// When the other nodes were told what this one has taken from buckets that all share; `None`
     /// if nothing of that is on its way.
     takings_at: Option<Millis>,
+    /// When a proof of how far the node has received the stream was begun; 0 if none is under way.
+    proved_at: Millis,
     /// When to look at `again` and `catching`.
     look_at: Millis,
     ticked: Millis,
@@ -125,6 +134,8 @@ pub(super) struct Owner<'l, L> {
     /// When the node leaves even if claims have not ended; `None` if it stays.
     leaves_at: Option<Millis>,
     is_over: bool,
+    others: Others,
+    link: LogChanges<Link>,
     failures: LogThrottle,
     skipped: LogThrottle,
 }
@@ -135,6 +146,7 @@ enum Woken {
     Found(Found),
     Mirrored(Event),
     News(Option<News>),
+    Proof,
     Nothing,
 }
 
@@ -167,6 +179,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             reads: 0,
             presence: Presence::default(),
             takings_at: None,
+            proved_at: 0,
             look_at: 0,
             ticked: 0,
             measured: 0,
@@ -175,6 +188,8 @@ impl<'l, L: Landing> Owner<'l, L> {
             condition: None,
             leaves_at: None,
             is_over: false,
+            others: Others::default(),
+            link: LogChanges::new(Link::None),
             failures: LogThrottle::default(),
             skipped: LogThrottle::default(),
         }
@@ -188,8 +203,7 @@ impl<'l, L: Landing> Owner<'l, L> {
         while !self.is_over {
             let pause = if self.turn() { Duration::ZERO } else { self.pause() };
             // A node that leaves takes nothing more, so that it need not look for that.
-            let is_idle =
-                || self.leaves_at.is_some() || self.landing.is_idle() && self.has_told_takings();
+            let is_idle = || self.leaves_at.is_some() || self.is_idle();
             let sleeps = !pause.is_zero() && bell.sleep(is_idle);
             let woken = self.wait(ring, sleeps.then_some(pause)).await;
             bell.woke();
@@ -204,12 +218,20 @@ impl<'l, L: Landing> Owner<'l, L> {
         self.parts.line.close(CLOSE_WITHIN).await;
     }
 
+    fn is_idle(&self) -> bool {
+        let sessions = self.parts.sessions.as_ref();
+        self.landing.is_idle()
+            && self.has_told_takings()
+            && sessions.is_none_or(|(asked, _)| asked.is_empty())
+    }
+
     /// Waits for something, for at most this long; `None` takes only what is there.
     async fn wait(&mut self, ring: &pipe::Receiver, pause: Option<Duration>) -> Woken {
         let Some(pause) = pause else {
             return self.ready_event().await.map_or(Woken::Nothing, Woken::Line);
         };
-        let Parts { line, found, mirrored, .. } = &mut self.parts;
+        let Parts { line, found, mirrored, proving, .. } = &mut self.parts;
+        let may_prove = self.proved_at + SESSION_PROOF_MS <= self.landing.now().monotonic();
         let seat = &mut self.seat;
         tokio::select! {
             biased;
@@ -221,6 +243,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             }
             Some(found) = found.recv() => Woken::Found(found),
             Some(event) = mirrored.recv() => Woken::Mirrored(event),
+            Some(()) = proving.wanted.recv(), if may_prove => Woken::Proof,
             news = next_news(seat) => Woken::News(news),
             () = sleep(pause) => Woken::Nothing,
         }
@@ -237,6 +260,7 @@ impl<'l, L: Landing> Owner<'l, L> {
             Woken::Found(found) => self.found(found),
             Woken::Mirrored(event) => self.handle(event),
             Woken::News(news) => self.news(news),
+            Woken::Proof => self.prove(),
             Woken::Nothing => {}
         }
     }
@@ -261,6 +285,10 @@ impl<'l, L: Landing> Owner<'l, L> {
         self.tick(at);
         self.look(at);
         self.look_at_presence(at);
+        self.tell_whole(at);
+        if let Some((asked, desk)) = &self.parts.sessions {
+            asked.pass_on(desk);
+        }
         self.tell_takings(at);
         self.end(at);
         let is_left = self.leaves_at.is_none() && (self.interests() | self.departures());
@@ -269,8 +297,32 @@ impl<'l, L: Landing> Owner<'l, L> {
             self.measured = at;
             self.landing.measured(self.cluster.vitals(at));
             self.tell_peers();
+            self.others.tell();
+            self.tell_link();
         }
         is_left
+    }
+
+    /// Tells how far the node has certainly received the stream, and proves it anew if that is
+    /// asked for.
+    fn tell_whole(&mut self, now: Millis) {
+        let whole = self.cluster.whole();
+        let is_new = self.parts.proving.whole.send_if_modified(|told| {
+            let before = std::mem::replace(told, whole);
+            before != whole
+        });
+        if is_new {
+            self.proved_at = 0;
+        }
+        let may_prove = self.proved_at + SESSION_PROOF_MS <= now;
+        if may_prove && self.parts.proving.wanted.try_recv().is_ok() {
+            self.prove();
+        }
+    }
+
+    fn prove(&mut self) {
+        self.proved_at = self.moment().now;
+        self.handle(Event::Prove);
     }
 
     /// Tells the register which other nodes are heard, if that has changed.

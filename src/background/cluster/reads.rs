@@ -43,11 +43,21 @@ pub(super) enum Ask {
     Channel(ChannelHash, Missing),
     /// What a worker missed of a channel.
     Behind(Channel, Behind),
-    /// All that the stream has of a channel, with the number of the read, and whether the channel
-    /// was read just now.
-    Earlier(Channel, u64, bool),
+    /// What the stream has of a channel.
+    Earlier(Channel, Wanted),
     /// The leader of the stream of publications.
     Leader,
+}
+
+/// What is wanted of a channel from before the node heard it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The number of the read.
+    pub(super) number: u64,
+    /// The place behind which it is wanted; 0 if everything is.
+    pub(super) behind: Seq,
+    /// Whether the channel was read just now.
+    pub(super) is_again: bool,
 }
 
 /// What was read.
@@ -122,7 +132,7 @@ impl Source {
     async fn give_up(&self, ask: Ask, found: &mpsc::Sender<Found>) {
         let unread = match ask {
             Ask::Behind(channel, behind) => Found::Unread(channel, behind.worker),
-            Ask::Earlier(channel, read, _) => Found::Earlier(channel, read, None),
+            Ask::Earlier(channel, wanted) => Found::Earlier(channel, wanted.number, None),
             _ => return,
         };
         let _ = found.send(unread).await;
@@ -135,12 +145,12 @@ impl Source {
             Ask::Latest(channels) => self.latest(channels, end).await,
             Ask::Channel(channel, missing) => self.channel(*channel, *missing, end).await,
             Ask::Behind(channel, behind) => self.behind(channel, *behind, end).await,
-            Ask::Earlier(channel, read, is_again) => {
-                if *is_again {
+            Ask::Earlier(channel, wanted) => {
+                if wanted.is_again {
                     pause(end).await?;
                 }
-                let earlier = earlier::read(self, channel, end).await?;
-                Some(Found::Earlier(channel.clone(), *read, Some(earlier)))
+                let earlier = earlier::read(self, channel, wanted.behind, end).await?;
+                Some(Found::Earlier(channel.clone(), wanted.number, Some(earlier)))
             }
             Ask::Leader => self.leader(end).await,
         }
@@ -312,10 +322,7 @@ impl Source {
     /// Publishes a message of the node's own and returns its sequence.
     async fn proof(&self, stream: Stream, subject: String, end: Instant) -> Option<Seq> {
         let name = self.name(stream);
-        let headers = vec![("Nats-Expected-Stream", name.clone())];
-        let mut answers = self.client.ask(subject, headers, Vec::new(), end).await?;
-        let answer = answers.next().await?;
-        match Ack::read(answer.status(), &answer.payload(), &name)? {
+        match self.client.store((&name, subject), (Vec::new(), Vec::new()), None, end).await? {
             Ack::Stored { seq, .. } => Some(seq),
             Ack::Refused(_) => None,
         }

@@ -230,8 +230,10 @@ pub(super) async fn update(
     };
     *revision = newer;
     for Registered { origin: Origin { node, .. }, entry, .. } in register.nodes().await? {
-        if let Some(key) = own.fingerprints.differing_secret(&entry.fingerprints) {
-            tracing::warn!(%node, key, "another node has another one: reload it as well");
+        let differing = own.fingerprints.differing_secrets(&entry.fingerprints);
+        if !differing.is_empty() {
+            let keys = differing.join(", ");
+            tracing::warn!(%node, keys, "another node has other secrets: reload it as well");
         }
     }
     Ok(())
@@ -370,14 +372,21 @@ impl Entered<'_> {
     /// Returns why this node and another one cannot be in one cluster; `None` if they can.
     fn difference(&self, node: &Registered) -> Option<NotJoined> {
         let Registered { origin: Origin { node, .. }, entry, .. } = node;
-        if let Some(key) = self.own.fingerprints.differing_secret(&entry.fingerprints) {
-            let obstacle = Obstacle::Secret(key.into());
-            let advice = format!("{node} on {} has another; set {key} alike on all", entry.host);
+        let differing = self.own.fingerprints.differing_secrets(&entry.fingerprints);
+        if !differing.is_empty() {
+            let obstacle = Obstacle::Secrets(differing.iter().map(|key| (*key).into()).collect());
+            let keys = differing.join(", ");
+            let advice =
+                format!("{node} on {} has other values: set {keys} alike on all nodes", entry.host);
             return Some(NotJoined { obstacle, advice });
         }
         let obstacle = Obstacle::Messages(node.clone());
         let (least, most) = entry.wire;
-        let advice = format!("they are {least} to {most}; update the older of the two releases");
+        let advice = format!(
+            "{node} on {} reads {least} to {most}, and this node {} to {}: update the older of the \
+             two releases",
+            entry.host, VERSIONS.0, VERSIONS.1
+        );
         (!reads(entry.wire)).then_some(NotJoined { obstacle, advice })
     }
 }

@@ -16,6 +16,7 @@ use super::line;
 use super::protocol::{OLDEST, Version};
 use super::register::date;
 use crate::cluster::documents::Places;
+use crate::cluster::health::differ;
 use crate::cluster::name::Stream;
 use crate::config::Fingerprints;
 use crate::limits::STATUS_LISTEN_MS;
@@ -32,19 +33,17 @@ pub struct Report {
 /// Why there is no report.
 #[derive(Debug, Error)]
 pub enum StatusError {
-    /// NATS did not do its part.
-    #[error(transparent)]
-    Control(#[from] ControlError),
     /// The system gave no descriptors or timers.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
 
 /// Reads the state of a cluster, which takes about a second, because heartbeats are listened to.
-/// `own` returns the fingerprints of this machine's settings in the cluster with an id.
+/// `own` returns the fingerprints of this machine's settings in the cluster with an id. If NATS
+/// cannot be reached or does not answer, the report says that, and has what could be read.
 ///
 /// # Errors
-/// If NATS cannot be reached or does not answer.
+/// If the system gives no descriptors or timers.
 pub fn report(
     settings: Settings,
     own: impl Fn(&ClusterId) -> Fingerprints,
@@ -52,9 +51,15 @@ pub fn report(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let mut lines = Lines::default();
-        lines.cluster(Control::connect(settings).await?, own).await?;
-        Ok::<_, ControlError>(lines.finish())
-    })?)
+        let read = match Control::connect(settings.clone()).await {
+            Ok(control) => lines.cluster(control, own).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = read {
+            lines.interrupted(&settings, &error).await;
+        }
+        lines.finish()
+    }))
 }
 
 /// The lines of a report, and what needs the operator.
@@ -62,6 +67,8 @@ pub fn report(
 struct Lines {
     text: String,
     problems: Vec<String>,
+    /// Whether there is a line of the servers.
+    has_servers: bool,
 }
 
 impl Lines {
@@ -71,13 +78,7 @@ impl Lines {
         own: impl Fn(&ClusterId) -> Fingerprints,
     ) -> Result<(), ControlError> {
         let settings = control.settings();
-        let servers = &settings.line.servers;
-        let more = match servers.len() {
-            1 => String::new(),
-            all => format!(" (+{})", all - 1),
-        };
-        let first = servers.first().map(ToString::to_string).unwrap_or_default();
-        let place = format!("on {first}{more}, prefix {}", settings.prefix);
+        let place = place(settings);
         let register = Register::existing(&control).await?;
         let cluster = match &register {
             Some(register) => register.cluster().await?.map(|id| (register, id)),
@@ -85,7 +86,7 @@ impl Lines {
         };
         let Some((register, id)) = cluster else {
             self.line(&format!("no cluster {place}"));
-            self.servers(&control).await;
+            self.servers(settings).await;
             self.problems.push("no node has joined yet".to_owned());
             return Ok(());
         };
@@ -95,18 +96,29 @@ impl Lines {
         let plural = if nodes.len() == 1 { "" } else { "s" };
         let count = nodes.len();
         self.line(&format!("cluster {} {place}, {count} node{plural}, epoch {epoch}", id.as_str()));
-        let prefix = &control.settings().prefix;
+        let prefix = &settings.prefix;
         let name = prefix.stream(Stream::Order);
         let order = self.stream(&control, (&name, "messages"), true).await?;
         let name = prefix.stream(Stream::Claims);
         self.stream(&control, (&name, "claims and marks"), false).await?;
         let name = Places::new(prefix).stream();
         self.stream(&control, (&name, "documents and marks"), false).await?;
-        self.servers(&control).await;
+        self.servers(settings).await;
         let heard = listen(&control, Duration::from_millis(STATUS_LISTEN_MS)).await?;
         let last = order.map_or(0, |info| info.state.last_sequence);
         self.nodes(&nodes, &heard, last, &own(&id));
         Ok(())
+    }
+
+    /// Adds the servers, if they are missing, and why nothing more could be read.
+    async fn interrupted(&mut self, settings: &Settings, error: &ControlError) {
+        if self.text.is_empty() {
+            self.line(&format!("cluster {}: it cannot be read", place(settings)));
+        }
+        if !self.has_servers {
+            self.servers(settings).await;
+        }
+        self.problems.push(error.to_string());
     }
 
     /// Adds the line of a stream of this name that has `what`, and returns its description.
@@ -152,9 +164,9 @@ impl Lines {
     }
 
     /// Adds the line of the configured servers.
-    async fn servers(&mut self, control: &Control) {
+    async fn servers(&mut self, settings: &Settings) {
         let mut shown = Vec::new();
-        for address in &control.settings().line.servers {
+        for address in &settings.line.servers {
             match line::greeting(address).await {
                 Ok(info) => {
                     shown.push(format!("{} {}", info.server_name, info.version));
@@ -172,6 +184,7 @@ impl Lines {
             }
         }
         self.line(&format!("servers  {}", shown.join(" · ")));
+        self.has_servers = true;
     }
 
     /// Adds a table of the nodes. `last` is the last sequence of the stream of publications before
@@ -206,9 +219,9 @@ impl Lines {
                 channels,
                 date(entry.started),
             ]);
-            if let Some(key) = own.differing_secret(&entry.fingerprints) {
-                self.problems
-                    .push(format!("{key} of this configuration differs from that of {node}"));
+            let secrets = own.differing_secrets(&entry.fingerprints);
+            if !secrets.is_empty() {
+                self.problems.push(differ(&secrets, " of this configuration", node.as_str()));
             }
             let settings = own.differing_settings(&entry.fingerprints);
             if !settings.is_empty() {
@@ -249,6 +262,17 @@ impl Lines {
         }
         Report { text: self.text, is_healthy: problems.is_empty() }
     }
+}
+
+/// Says where a cluster is.
+fn place(settings: &Settings) -> String {
+    let servers = &settings.line.servers;
+    let more = match servers.len() {
+        1 => String::new(),
+        all => format!(" (+{})", all - 1),
+    };
+    let first = servers.first().map(ToString::to_string).unwrap_or_default();
+    format!("on {first}{more}, prefix {}", settings.prefix)
 }
 
 fn now_seconds() -> i64 {

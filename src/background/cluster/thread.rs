@@ -18,6 +18,7 @@ use super::owner::{Owner, Parts};
 use super::reads::Reader;
 use super::register::NotJoined;
 use super::seat::Seat;
+use super::sessions;
 use super::settings::Settings;
 use crate::cluster::ack::Refusal;
 use crate::cluster::events::Published;
@@ -26,7 +27,7 @@ use crate::cluster::landing::{Ending, Landing};
 use crate::cluster::name::{Prefix, Subjects};
 use crate::limits::{
     CLUSTER_RESULTS_MAX, JOIN_LOOK_MS, JOIN_PATIENCE_MS, REGISTER_RETRY_MS, SEAT_ASKS_MAX,
-    SEAT_NEWS_MAX,
+    SEAT_NEWS_MAX, SESSION_ASKS_MAX,
 };
 use crate::mailbox::Doorbell;
 use crate::metrics::Counters;
@@ -53,7 +54,8 @@ pub fn serve<L: Landing>(
             let (peers, heard) = watch::channel(Vec::new());
             let seat = Seat { asks, news: told, peers };
             let settings = member.settings(&place, seat);
-            let staying = tokio::spawn(member.clone().stay(place, asked, news, heard));
+            let staying =
+                tokio::spawn(member.clone().stay(place, asked, news, (heard, counters.clone())));
             serve_once(settings, &mut landing, bell, counters).await?;
             // It ends soon after the owner, unless NATS does not answer.
             let leaving = Duration::from_millis(REGISTER_RETRY_MS);
@@ -68,8 +70,8 @@ pub fn serve<L: Landing>(
     })
 }
 
-/// Waits until the node has joined. Refuses meanwhile what it is asked for. Returns `None` if the
-/// node ends before.
+/// Waits until the node has joined. Refuses meanwhile what it is asked for; what clients ask for
+/// waits first. Returns `None` if the node ends before.
 async fn wait<L: Landing>(member: &Arc<Member>, landing: &mut L) -> Option<Place> {
     let (told, mut attempts) = mpsc::channel(1);
     let joining = tokio::spawn(member.clone().join(told));
@@ -81,10 +83,12 @@ async fn wait<L: Landing>(member: &Arc<Member>, landing: &mut L) -> Option<Place
             break None;
         }
         while let Some(departing) = landing.departing() {
-            landing.settled(departing.token, Published::Refused(Refusal::Unavailable));
+            let refused = Published::Refused(Refusal::Unavailable);
+            landing.settled(departing.token, refused, 0);
         }
         member.refuse_wishes();
         if patience <= landing.now().monotonic() {
+            member.refuse_sessions();
             refused.extend(landing.noted());
             refused.retain(|channel| match landing.needed(channel) {
                 Some(_) => landing.unattachable(channel),
@@ -99,8 +103,9 @@ async fn wait<L: Landing>(member: &Arc<Member>, landing: &mut L) -> Option<Place
         let text = match attempt {
             Attempt::Joined(place) => break Some(*place),
             Attempt::Refused(NotJoined { obstacle, advice }) => {
+                let text = format!("{obstacle}; {advice}");
                 landing.condition(&Condition::NotJoined(obstacle));
-                advice
+                text
             }
             Attempt::Failed(error) => {
                 let text = error.to_string();
@@ -163,15 +168,31 @@ async fn serve_once<L: Landing>(
         let node = origin.node.clone();
         Service::start(named, (&prefix, node), settings.patience, outside, counters.clone())
     });
+    let (proof, proving) = sessions::proof();
+    let (wishes, wished) = mpsc::channel(SESSION_ASKS_MAX);
+    let asked = settings.sessions.clone();
+    let desk = asked.clone().map(|asked| {
+        let with = (Client::start(named("sessions")), proof);
+        let me = (prefix.clone(), origin.node.clone());
+        tokio::spawn(sessions::serve(asked, me, with, counters.clone(), wished))
+    });
     let parts = Parts {
         line: Line::new(settings.line.clone()),
         reader: Reader::new(client, subjects.clone(), results),
         found,
         mirrored,
         again,
+        proving,
+        sessions: asked.clone().map(|asked| (asked, wishes.clone())),
         subjects,
         counters: counters.clone(),
     };
     Owner::new(settings, landing, parts).run(bell, &ring).await;
+    asked.iter().for_each(|asked| asked.pass_on(&wishes));
+    drop(wishes);
+    if let Some(desk) = desk {
+        // It ends by itself, with the last wish.
+        let _ = desk.await;
+    }
     Ok(())
 }

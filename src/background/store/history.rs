@@ -6,19 +6,25 @@ use uuid::Uuid;
 
 use super::segments::{self, Delivered, Segment};
 use super::time::integer;
-use super::{Store, StoreError};
-use crate::message::{Content, MessageId, Millis, Position, Publication, Record};
+use super::{Store, StoreError, places};
+use crate::message::{
+    Attempt, Content, MessageId, MessageName, Millis, Position, Publication, Record, Sender,
+    StreamPlace,
+};
 
-/// The end of history: the position of the next message. Everything else is in the file.
+/// The end of history: the position of the next message, and the place of the last one. Everything
+/// else is in the file.
 #[derive(Debug)]
 pub(super) struct History {
     next: Position,
+    last: StreamPlace,
 }
 
 impl History {
     /// Finds the end of the history in this file.
     pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
-        Ok(Self { next: segments::end_of_history(connection)? })
+        let next = segments::end_of_history(connection)?.max(places::end(connection)?);
+        Ok(Self { next, last: places::at(connection, Position::MAX)? })
     }
 
     /// Returns the position of the message that was appended last.
@@ -34,17 +40,27 @@ impl History {
         records: &[Record],
     ) -> rusqlite::Result<Vec<bool>> {
         let transaction = begin(connection)?;
-        let (mut next, mut known) = (self.next, Vec::with_capacity(records.len()));
+        let (mut next, mut last) = (self.next, self.last);
+        let mut known = Vec::with_capacity(records.len());
         for record in records {
             let message = Message::of(record);
             let inserted =
                 message.as_ref().map(|one| one.insert(&transaction, next)).transpose()?;
             known.push(inserted == Some(false));
-            next += Position::from(inserted == Some(true));
+            if inserted != Some(true) {
+                continue;
+            }
+            // A message whose place is not later than that of the one before counts as being there,
+            // too, so that places rise.
+            if let Some(place) = record.place.filter(|place| *place > last) {
+                places::insert(&transaction, next, place)?;
+                last = place;
+            }
+            next += 1;
         }
         segments::complete(&transaction, self.next, next)?;
         transaction.commit()?;
-        self.next = next;
+        (self.next, self.last) = (next, last);
         Ok(known)
     }
 }
@@ -62,6 +78,26 @@ impl Store {
         let appended = self
             .waiting_for_disk(sync, |store| store.history.append(&mut store.connection, records));
         self.written(appended)
+    }
+
+    /// Lets everything that was committed be on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        // A commit that waits for the disk waits for all before it, but only one that writes.
+        let update = "UPDATE history_settings SET retention_days = retention_days";
+        self.commit(true, |connection| connection.execute(update, []).map(drop))
+    }
+
+    /// Returns whether history has a message.
+    ///
+    /// # Errors
+    ///
+    /// The database's own failures.
+    pub fn has(&self, name: &MessageName) -> Result<bool, StoreError> {
+        has(&self.connection, name).map_err(|fault| self.failed(fault))
     }
 
     /// Adds to the numbers of webhooks that took these messages. A message that is gone is passed
@@ -120,6 +156,30 @@ impl Store {
         let set = set_retention(&self.connection, days);
         self.written(set)
     }
+}
+
+fn has(connection: &Connection, name: &MessageName) -> rusqlite::Result<bool> {
+    let MessageName { id, channel, sender } = name;
+    let (sender_type, sender_id) = sender.parts();
+    let query = "SELECT 1 FROM messages WHERE id = ?5 OR id = ?1 AND channel_name = ?2
+                 AND sender_type = ?3 AND sender_id IS ?4";
+    let other = other_id(*id, channel, sender);
+    let own = params![id.as_bytes(), channel, sender_type, sender_id, other.as_bytes()];
+    connection.prepare_cached(query)?.exists(own)
+}
+
+/// Returns the id under which history keeps a message if its own id is taken by another one. A
+/// repetition of the message has the same one.
+pub(super) fn other_id(id: MessageId, channel: &str, sender: &Sender) -> MessageId {
+    let (sender_type, sender_id) = sender.parts();
+    let mut hash = Sha256::new();
+    hash.update(id.as_bytes());
+    hash.update(channel);
+    hash.update([0]);
+    hash.update(sender_type);
+    hash.update(sender_id.unwrap_or_default());
+    let digest = hash.finalize();
+    uuid::Builder::from_custom_bytes(std::array::from_fn(|at| digest[at])).into_uuid()
 }
 
 /// Adds to the number of webhooks that took each message. A message that is gone is passed over.
@@ -201,7 +261,7 @@ struct Message<'a> {
     record: &'a Record,
     event: &'a str,
     payload: &'a str,
-    sender: (&'static str, Option<&'a str>),
+    sender: &'a Sender,
 }
 
 impl<'a> Message<'a> {
@@ -210,7 +270,7 @@ impl<'a> Message<'a> {
         let Content::Message { event, payload, sender } = &record.publication.content else {
             return None;
         };
-        Some(Self { record, event, payload, sender: sender.parts() })
+        Some(Self { record, event, payload, sender })
     }
 
     /// Inserts the message at this position. Returns false if history has it already.
@@ -238,7 +298,7 @@ impl<'a> Message<'a> {
                       channel_name, payload)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11)
                       ON CONFLICT (id) DO NOTHING";
-        let (sender_type, sender_id) = self.sender;
+        let (sender_type, sender_id) = self.sender.parts();
         let inserted = transaction.prepare_cached(insert)?.execute(params![
             position,
             id.as_bytes(),
@@ -255,37 +315,29 @@ impl<'a> Message<'a> {
         Ok(inserted > 0)
     }
 
-    /// Returns whether the message with this one's id is this one.
+    /// Returns whether the message with this one's id is this one. What a cluster's stream has
+    /// recognized as a repetition is, whatever its publisher has changed.
     fn is_known(&self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
         let Publication { id, channel, .. } = &*self.record.publication;
-        let (sender_type, sender_id) = self.sender;
+        let (sender_type, sender_id) = self.sender.parts();
         let query = "SELECT 1 FROM messages WHERE id = ?1 AND channel_name = ?2
-                     AND event_name = ?3 AND sender_type = ?4 AND sender_id IS ?5
-                     AND payload = ?6";
+                     AND sender_type = ?3 AND sender_id IS ?4
+                     AND (?5 OR event_name = ?6 AND payload = ?7)";
         let own = params![
             id.as_bytes(),
             channel.as_str(),
-            self.event,
             sender_type,
             sender_id,
+            self.record.attempt != Attempt::First,
+            self.event,
             self.payload
         ];
         transaction.prepare_cached(query)?.exists(own)
     }
 
-    /// Returns the id under which history keeps the message if its own id is taken. A repetition
-    /// of the message has the same one.
     fn other_id(&self) -> MessageId {
         let Publication { id, channel, .. } = &*self.record.publication;
-        let (sender_type, sender_id) = self.sender;
-        let mut hash = Sha256::new();
-        hash.update(id.as_bytes());
-        hash.update(channel.as_str());
-        hash.update([0]);
-        hash.update(sender_type);
-        hash.update(sender_id.unwrap_or_default());
-        let digest = hash.finalize();
-        uuid::Builder::from_custom_bytes(std::array::from_fn(|at| digest[at])).into_uuid()
+        other_id(*id, channel.as_str(), self.sender)
     }
 }
 
@@ -303,6 +355,7 @@ fn remove(transaction: Transaction<'_>, positions: &[Position]) -> rusqlite::Res
         transaction.prepare_cached(delete)?.execute([position])?;
     }
     segments::forget(&transaction, positions)?;
+    places::forget(&transaction)?;
     transaction.commit()?;
     Ok(positions.len() as u64)
 }

@@ -8,10 +8,12 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{Fault, Reader, Store, StoreError};
+use crate::cluster::history::{Below, Filter};
 use crate::limits::HISTORY_PAGE_BYTES_MAX;
 use crate::message::{
-    Audience, ChannelDefinition, ChannelOptions, Content, Member, MemberId, MessageId,
+    Attempt, Audience, ChannelDefinition, Content, Member, MemberId, MessageId, MessageName,
     MessageQuery, Millis, Publication, Record, Sender, Stats, StatsQuery, StoredMessage,
+    StreamPlace,
 };
 
 /// A store with its reader, and all that should be in it, the oldest first.
@@ -181,24 +183,15 @@ fn record(number: u128, definition: u128, event: &str, at: Millis) -> Record {
     };
     let channel = format!("c:{number}").as_str().into();
     let publication = Publication::new(Uuid::from_u128(number), channel, at, content);
-    Record {
-        publication: Arc::new(publication),
-        definition: Arc::new(defined(definition)),
-        audience: Audience { websocket: 2, polling: 1, ..Audience::default() },
-    }
+    let audience = Audience { websocket: 2, polling: 1, ..Audience::default() };
+    Record::new(Arc::new(publication), Arc::new(defined(definition)), audience)
 }
 
 /// Returns a definition with as many webhooks as its number says.
 fn defined(number: u128) -> ChannelDefinition {
     ChannelDefinition {
-        id: Uuid::from_u128(number),
-        pattern: "c:*".into(),
-        description: None,
         webhook_urls: Some(vec!["http://w".into(); usize::try_from(number).unwrap()]),
-        enabled: true,
-        options: ChannelOptions::default(),
-        created_at: 0,
-        updated_at: 0,
+        ..ChannelDefinition::numbered(number, "c:*")
     }
 }
 
@@ -377,7 +370,7 @@ fn what_is_no_message_has_no_place_in_history() {
     let mut archive = Archive::new();
     let member = Member { id: MemberId::Connection([0; 15]), joined_at: 0 };
     let mut joined = record(1, 1, "a", 5);
-    let content = Content::Joined(Arc::new(member));
+    let content = Content::Joined(Arc::new(member), None);
     let publication = Publication::new(Uuid::from_u128(1), "c".into(), 5, content);
     joined.publication = Arc::new(publication);
     archive.store.append(&[joined], false).unwrap();
@@ -491,4 +484,121 @@ proptest! {
             }
         }
     }
+}
+
+/// Appends messages with these numbers and places in the stream.
+fn append_at(archive: &mut Archive, messages: &[(u128, Option<u64>)]) {
+    let records = messages.iter().map(|(number, seq)| Record {
+        place: seq.map(|seq| StreamPlace { epoch: 1 + seq / 1_000, seq: seq % 1_000 }),
+        ..record(*number, 1, "a", 1)
+    });
+    let records: Vec<_> = records.collect();
+    archive.store.append(&records, false).unwrap();
+}
+
+/// Returns the numbers of the messages before a place, the newest first.
+fn before(archive: &mut Archive, epoch: u64, seq: u64) -> Vec<u128> {
+    let below = Below::Place(StreamPlace { epoch, seq });
+    let found = archive.reader.find(&Filter::default(), below, 0, 1_000).unwrap();
+    let positions: Vec<_> = found.iter().map(|held| held.position).collect();
+    let read = archive.reader.read(&positions).unwrap();
+    read.iter().map(|(_, message)| message.id.as_u128()).collect()
+}
+
+/// Returns the place of every message, the oldest first.
+fn places(archive: &mut Archive) -> Vec<(u64, u64)> {
+    let found = archive.reader.find(&Filter::default(), Below::End, 0, 1_000).unwrap();
+    found.iter().rev().map(|held| (held.place.epoch, held.place.seq)).collect()
+}
+
+#[test]
+fn places_rise_with_positions() {
+    let mut archive = Archive::new();
+    append_at(&mut archive, &[(1, None), (2, None), (3, Some(5)), (4, None), (5, Some(9))]);
+    assert_eq!(places(&mut archive), [(0, 0), (0, 0), (1, 5), (1, 5), (1, 9)]);
+    // One that comes late, and one of the next epoch.
+    append_at(&mut archive, &[(6, Some(7)), (7, Some(1_003)), (8, Some(800))]);
+    archive.reopen();
+    append_at(&mut archive, &[(9, Some(1_002)), (10, Some(1_004))]);
+    let all = [(0, 0), (0, 0), (1, 5), (1, 5), (1, 9), (1, 9), (2, 3), (2, 3), (2, 3), (2, 4)];
+    assert_eq!(places(&mut archive), all);
+    assert_eq!(before(&mut archive, 0, 0), []);
+    assert_eq!(before(&mut archive, 0, 1), [2, 1]);
+    assert_eq!(before(&mut archive, 1, 5), [2, 1]);
+    assert_eq!(before(&mut archive, 1, 6), [4, 3, 2, 1]);
+    assert_eq!(before(&mut archive, 2, 0), [6, 5, 4, 3, 2, 1]);
+    assert_eq!(before(&mut archive, 2, 4), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(before(&mut archive, 9, 9).len(), 10);
+    // The place of the oldest one outlives those before it.
+    archive.store.clear_step(archive.store.newest(), 5).unwrap();
+    assert_eq!(places(&mut archive), all[5..]);
+    archive.store.clear_step(archive.store.newest(), 100).unwrap();
+    archive.reopen();
+    append_at(&mut archive, &[(11, Some(5)), (12, Some(1_005))]);
+    assert_eq!(places(&mut archive), [(2, 4), (2, 5)]);
+}
+
+#[test]
+fn messages_without_a_stream_have_no_places() {
+    let mut archive = Archive::new();
+    archive.append_many(10, 1, "a", 1);
+    archive.clear_oldest(5);
+    let count = "SELECT count(*) FROM places";
+    let places: i64 = archive.store.connection.query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(places, 0);
+    assert_eq!(before(&mut archive, 0, 1).len(), 5);
+}
+
+proptest! {
+    #[test]
+    fn every_place_is_found_again(
+        steps in prop::collection::vec(prop::option::of(1..4u64), 1..40),
+        at in 0..100u64,
+    ) {
+        let mut archive = Archive::new();
+        let mut seq = 0;
+        let messages: Vec<_> = steps.iter().zip(1..).map(|(step, number)| {
+            seq += step.unwrap_or(0);
+            (number, step.map(|_| seq))
+        }).collect();
+        append_at(&mut archive, &messages);
+        let mut last = 0;
+        let expected = messages.iter().filter(|(_, seq)| {
+            last = seq.unwrap_or(last);
+            last < at
+        });
+        let mut expected: Vec<_> = expected.map(|(number, _)| *number).collect();
+        expected.reverse();
+        if at > 0 {
+            prop_assert_eq!(before(&mut archive, 1, at), expected);
+        }
+    }
+}
+
+#[test]
+fn a_repetition_that_the_stream_has_recognized_is_kept_once() {
+    let mut archive = Archive::new();
+    append_at(&mut archive, &[(1, Some(1))]);
+    let again = |payload: &str, attempt| {
+        let mut again = record(1, 1, "b", 2);
+        let publication = again.publication;
+        let Content::Message { sender, .. } = &publication.content else { panic!("a message") };
+        let content =
+            Content::Message { event: "b".into(), payload: payload.into(), sender: sender.clone() };
+        let (id, channel) = (publication.id, publication.channel.clone());
+        again.publication = Arc::new(Publication::new(id, channel, 2, content));
+        Record { attempt, ..again }
+    };
+    let name = MessageName::of(&again("2", Attempt::First).publication).unwrap();
+    assert!(archive.store.has(&name).unwrap());
+    let elsewhere = MessageName { channel: "d".into(), ..name.clone() };
+    assert!(!archive.store.has(&elsewhere).unwrap());
+    for attempt in [Attempt::Repeated, Attempt::Checked] {
+        assert_eq!(archive.store.append(&[again("2", attempt)], false).unwrap(), [true]);
+    }
+    assert_eq!(archive.store.append(&[again("3", Attempt::First)], false).unwrap(), [false]);
+    archive.store.sync().unwrap();
+    let all = archive.reader.messages(&all(10)).unwrap();
+    assert_eq!(all.iter().map(|one| &*one.payload).collect::<Vec<_>>()[..1], ["3"]);
+    assert_eq!(all.len(), 2);
 }

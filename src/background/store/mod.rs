@@ -14,6 +14,7 @@ mod file;
 mod history;
 #[cfg(test)]
 mod history_tests;
+mod places;
 mod policies;
 mod reader;
 mod schema;

@@ -2,6 +2,7 @@
 
 mod count;
 mod search;
+mod shares;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use super::file::BUSY_TIMEOUT;
 use super::segments::{self, Tally};
 use super::time::integer;
 use super::{StoreError, documents, history};
+use crate::cluster::history::Share;
 use crate::limits::QUERY_MS_MAX;
 use crate::message::{
     Document, DocumentKey, MessageId, MessageQuery, Position, Stats, StatsQuery, StoredMessage,
@@ -74,15 +76,7 @@ impl Reader {
     /// # Errors
     /// `TooSlow`; the database's own failures.
     pub fn stats(&mut self, query: StatsQuery) -> Result<Stats, StoreError> {
-        self.ask(|connection, deadline| {
-            let tail = segments::tail(connection)?;
-            let since = query.since.map_or(i64::MIN, integer);
-            let (channel_id, sum, events) = (query.channel_id, Tally::default(), HashMap::new());
-            let mut count = Count { connection, deadline, tail, since, channel_id, sum, events };
-            count.run()?;
-            let retention_days = history::retention(connection)?;
-            Ok(count.into_stats(retention_days))
-        })
+        self.ask(|connection, deadline| Ok(share(connection, deadline, query)?.into_stats()))
     }
 
     /// Returns a document, even one that was deleted; `None` if the store does not know it.
@@ -110,6 +104,16 @@ impl Reader {
             Stop::Database(fault) => failed(&self.path, fault),
         })
     }
+}
+
+/// Counts messages.
+fn share(connection: &Connection, deadline: Deadline, query: StatsQuery) -> Result<Share, Stop> {
+    let tail = segments::tail(connection)?;
+    let since = query.since.map_or(i64::MIN, integer);
+    let (channel_id, sum, events) = (query.channel_id, Tally::default(), HashMap::new());
+    let mut count = Count { connection, deadline, tail, since, channel_id, sum, events };
+    count.run()?;
+    Ok(count.into_share(history::retention(connection)?))
 }
 
 /// Why a query ends without an answer.

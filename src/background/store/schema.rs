@@ -9,7 +9,7 @@ use super::fault::failed;
 
 /// The steps from each schema version to the next, the first of them from an empty file. Steps that
 /// were released never change.
-pub(super) const SCHEMA: [&str; 7] = [
+pub(super) const SCHEMA: [&str; 8] = [
     include_str!("schema/1_channels.sql"),
     include_str!("schema/2_options.sql"),
     include_str!("schema/3_history.sql"),
@@ -17,6 +17,7 @@ pub(super) const SCHEMA: [&str; 7] = [
     include_str!("schema/5_documents.sql"),
     include_str!("schema/6_order.sql"),
     include_str!("schema/7_cluster.sql"),
+    include_str!("schema/8_places.sql"),
 ];
 /// The schema that this release writes, kept in the file's `user_version`.
 pub(super) const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;

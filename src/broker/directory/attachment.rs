@@ -16,6 +16,8 @@ pub(super) struct Attachment {
     /// The offset up to which publications are from before the node heard the channel; `None` if a
     /// gap was told since.
     pub(super) heard_from: Option<Offset>,
+    /// The tag of the stream's epoch in which the node hears the channel.
+    pub(super) epoch: u32,
     /// Whether the channel keeps what the stream has from before the node heard it.
     pub(super) earlier: Earlier,
     /// Whether the channel is among the noted [`Interests`](crate::mailbox::Interests).

@@ -11,7 +11,9 @@ use super::entry::Entry;
 use super::requests::Join;
 use crate::broker::channel_log::ChannelLogs;
 use crate::limits::EARLIER_MS_MAX;
-use crate::message::{Channel, Millis, Offset, Publication, Space, Transport};
+use crate::message::{Channel, Millis, Nanos, Offset, Publication, ReplayWish, Space, Transport};
+
+const NANOS_PER_MILLI: Nanos = 1_000_000;
 
 /// Publications of a channel, as the stream has them.
 #[derive(Debug)]
@@ -19,8 +21,11 @@ pub struct Filling {
     /// The publications in order, each with its offset and its age in milliseconds. They may be
     /// older than the start of the node.
     pub publications: Vec<(Offset, Millis, Arc<Publication>)>,
-    /// Since when none is missing, in milliseconds since the node started.
-    pub whole_since: Millis,
+    /// The place behind which they are all.
+    pub behind: Offset,
+    /// Since when none is missing, in milliseconds since the node started; `None` if only those
+    /// behind a place were read.
+    pub whole_since: Option<Millis>,
 }
 
 impl Entry {
@@ -28,8 +33,12 @@ impl Entry {
     /// channel does not keep. The first stream needs them, because its position is to be known on
     /// other nodes: that of the last publication.
     pub(super) fn lacks_earlier(&self, join: &Join<'_>, logs: &ChannelLogs) -> bool {
+        if let Some(behind) = join.replay.behind {
+            return self.log.as_ref().is_none_or(|log| !log.covers(behind));
+        }
         let is_stream = join.subscriber.transport == Transport::EventStream && logs.keep > 0;
-        // A session that is resumed has its missed publications from elsewhere, and may not wait.
+        // A session that its own worker resumes has its missed publications from there, and may not
+        // wait.
         let may_lack = !join.comes_back && join.channel.space() != Space::Resources;
         may_lack && (self.lacks_in_window(join) || is_stream && self.lacks_in_log(join))
     }
@@ -42,7 +51,15 @@ impl Entry {
         let heard = attachment.filter(|one| one.phase == Phase::Attached);
         let is_whole = heard.is_some_and(|one| one.whole_since + window <= join.clock);
         let is_read = attachment.is_some_and(|one| one.earlier == Earlier::Read);
-        window > 0 && !is_whole && !is_read
+        window > 0 && (!is_whole && !is_read || self.is_passed_by(join))
+    }
+
+    /// Returns whether the channel does not know how far the subscriber has come. Another node may
+    /// have sent it what this one has not received yet.
+    fn is_passed_by(&self, join: &Join<'_>) -> bool {
+        let after = join.replay.after.filter(|after| !after.is_nil());
+        let is_in_log = |after| self.log.as_ref().is_some_and(|log| log.knows(after));
+        after.is_some_and(|after| !is_in_log(after) && !self.kept.has(after))
     }
 
     fn lacks_in_log(&self, join: &Join<'_>) -> bool {
@@ -54,14 +71,14 @@ impl Entry {
 }
 
 impl Directory {
-    /// Begins the log of a channel, if the join of a stream waits for what is earlier, so that
-    /// nothing is missing between that and the join.
+    /// Begins the log of a channel, if a join that is answered from it waits for what is earlier,
+    /// so that nothing is missing between that and the join.
     pub(super) fn keep_from_now(&self, entry: &mut Entry, join: &Join<'_>) {
-        if join.subscriber.transport != Transport::EventStream {
+        if join.subscriber.transport != Transport::EventStream && join.replay.behind.is_none() {
             return;
         }
         if entry.log.is_none() {
-            entry.log = self.budgets.logs.begin(join.announcement);
+            entry.log = self.budgets.logs.begin(join.announcement, entry.heard_behind());
         }
         if let Some(log) = &mut entry.log {
             log.linger(join.clock + EARLIER_MS_MAX);
@@ -69,11 +86,16 @@ impl Directory {
         }
     }
 
-    /// Returns whether the node hears the channel, and a subscriber waits for what is earlier.
-    pub fn lacks_earlier(&self, channel: &Channel) -> bool {
+    /// Returns the place behind which subscribers wait for what is earlier, or 0 if they wait for
+    /// all of it. `None` if none waits, or the node does not hear the channel.
+    pub fn lacks_earlier(&self, channel: &Channel) -> Option<Offset> {
         let shard = self.shard(channel);
-        let attachment = shard.get(channel).and_then(|entry| entry.attachment.as_deref());
-        attachment.is_some_and(|one| one.phase == Phase::Attached && one.earlier == Earlier::Wanted)
+        let attachment = shard.get(channel)?.attachment.as_deref()?;
+        if (attachment.phase, attachment.earlier) != (Phase::Attached, Earlier::Wanted) {
+            return None;
+        }
+        let all = attachment.held.iter().filter_map(replay_of);
+        Some(all.map(|replay| replay.behind.unwrap_or(0)).min().unwrap_or(0))
     }
 
     /// Lets a channel keep what the stream has of it, up to the last publication that the node has
@@ -95,18 +117,43 @@ impl Directory {
         let mut earlier = filling.publications;
         let received = earlier.partition_point(|(offset, ..)| *offset <= up_to);
         let later = earlier.split_off(received);
-        if attachment.held.iter().any(|held| is_behind_one_of(held, &later)) {
+        let has = |replay: ReplayWish| match (replay.behind, replay.after) {
+            (Some(behind), _) => {
+                let is_in_log = entry.log.as_ref().is_some_and(|log| log.covers(behind));
+                is_in_log || filling.behind <= behind
+            }
+            (None, _) if filling.whole_since.is_none() => false,
+            (None, Some(after)) if !after.is_nil() => {
+                let is_in_log = entry.log.as_ref().is_some_and(|log| log.knows(after));
+                let is_read = earlier.iter().any(|(.., one)| one.id == after);
+                is_in_log || is_read || entry.kept.has(after)
+            }
+            (None, _) => true,
+        };
+        // Each must be looked at.
+        let waits = |held: &mut Held| is_behind_one_of(held, &later) || is_read_too_soon(held, has);
+        if attachment.held.iter_mut().map(waits).fold(false, |any, one| any | one) {
             attachment.earlier = Earlier::Wanted;
             return;
         }
-        attachment.earlier = Earlier::Read;
-        let is_window_whole = attachment.whole_since <= filling.whole_since;
-        attachment.whole_since = attachment.whole_since.min(filling.whole_since);
-        let is_for_stream = attachment.held.iter().any(is_stream);
+        // By a clock that is ahead, they would be younger than the requests that wait for them, and
+        // would be sent to clients that asked for no replay.
+        let asked_at = attachment.held.iter().filter_map(asked_at).min();
+        let latest = asked_at.map_or(Nanos::MAX, |clock| clock.saturating_mul(NANOS_PER_MILLI));
+        for one in earlier.iter_mut().filter_map(|(.., one)| Arc::get_mut(one)) {
+            one.accepted = one.accepted.min(latest);
+        }
+        let mut is_window_whole = true;
+        if let Some(since) = filling.whole_since {
+            attachment.earlier = Earlier::Read;
+            is_window_whole = attachment.whole_since <= since;
+            attachment.whole_since = attachment.whole_since.min(since);
+        }
+        let is_for_log = attachment.held.iter().any(|held| is_stream(held) || is_resumed(held));
         let mut must_watch = false;
-        if let (true, Some(log)) = (is_for_stream, &mut entry.log) {
+        if let (true, Some(log)) = (is_for_log, &mut entry.log) {
             let all: Vec<_> = earlier.iter().map(|(.., one)| one.clone()).collect();
-            log.fill(&all, &self.budgets.logs);
+            log.fill(&all, filling.behind, &self.budgets.logs);
             must_watch = true;
         }
         if !is_window_whole {
@@ -121,12 +168,38 @@ impl Directory {
     }
 }
 
+fn asked_at(held: &Held) -> Option<Millis> {
+    let Held::Join(join) = held else { return None };
+    Some(join.clock)
+}
+
 fn is_stream(held: &Held) -> bool {
     held.subscriber().transport == Transport::EventStream
 }
 
+/// Returns whether a request is that of a session that is resumed.
+fn is_resumed(held: &Held) -> bool {
+    replay_of(held).is_some_and(|replay| replay.behind.is_some())
+}
+
+fn replay_of(held: &Held) -> Option<ReplayWish> {
+    match held {
+        Held::Join(join) => Some(join.replay),
+        Held::Leave(_) => None,
+    }
+}
+
+/// Returns whether a read did not find what a request asks for, and a later one may: the read may
+/// have begun before the request.
+fn is_read_too_soon(held: &mut Held, has: impl Fn(ReplayWish) -> bool) -> bool {
+    let Held::Join(join) = held else { return false };
+    let has_been_read_for = std::mem::replace(&mut join.has_been_read_for, true);
+    !has_been_read_for && !has(join.replay)
+}
+
 /// Returns whether a request continues behind one of these publications.
 fn is_behind_one_of(held: &Held, later: &[(Offset, Millis, Arc<Publication>)]) -> bool {
-    let Held::Join(join) = held else { return false };
-    join.replay.after.is_some_and(|after| later.iter().any(|(.., one)| one.id == after))
+    replay_of(held)
+        .and_then(|replay| replay.after)
+        .is_some_and(|after| later.iter().any(|(.., one)| one.id == after))
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::attachment::Attachment;
+use super::attachment::{Attachment, Phase};
 use super::requests::{Join, Subscriber};
 use crate::broker::bucket::Bucket;
 use crate::broker::channel_log::ChannelLog;
 use crate::broker::presence::Presence;
 use crate::broker::retain::{Budgets, Kept};
 use crate::message::{
-    Audience, Channel, Encoding, Encodings, Millis, Offset, PresenceMode, Replay, Snapshot,
-    Transport, WorkerId,
+    Audience, Channel, Encoding, Encodings, MarkPlace, Millis, Offset, PresenceMode, Replay,
+    Snapshot, Transport, WorkerId,
 };
 
 /// A channel's offset, audience, presence and publications that it keeps.
@@ -143,9 +143,31 @@ impl Entry {
         }
     }
 
+    /// Returns the place in the stream up to which the node has received the channel; `None` if the
+    /// stream does not order it.
+    pub(super) fn place(&self) -> Option<MarkPlace> {
+        let attachment = self.attachment.as_deref()?;
+        let heard_from = attachment.heard_from.unwrap_or(0);
+        Some(MarkPlace::new(attachment.epoch, self.offset.max(heard_from)))
+    }
+
+    /// Returns the place in the stream behind which the node receives the channel from now on;
+    /// [`Offset::MAX`] if that is not known.
+    pub(super) fn heard_behind(&self) -> Offset {
+        let heard = self.attachment.as_deref().filter(|one| one.phase == Phase::Attached);
+        let from = heard.and_then(|one| one.heard_from.max(Some(self.offset)));
+        from.filter(|from| *from > 0).unwrap_or(Offset::MAX)
+    }
+
     /// Returns the publications that a new subscriber asks for. A stream receives what the log has
     /// after its position, or else what the window has. For the first stream a log begins.
     pub(super) fn replay(&mut self, join: &Join<'_>, budgets: &Budgets) -> Replay {
+        if let Some(behind) = join.replay.behind {
+            let missed = self.log.as_ref().and_then(|log| log.behind(behind));
+            let is_whole = missed.is_some();
+            let publications = missed.unwrap_or_default();
+            return Replay { publications, is_whole, ..Replay::default() };
+        }
         // What was published before the node heard the channel is missing in the window.
         let window = Millis::from(join.replay.seconds) * 1_000;
         let missing_until = self.attachment.as_ref().map_or(0, |one| one.whole_since + window);
@@ -155,7 +177,8 @@ impl Entry {
         }
         let logs = &budgets.logs;
         if self.log.is_none() {
-            self.log = logs.begin(replay.last.unwrap_or(join.announcement));
+            let before = replay.last.unwrap_or(join.announcement);
+            self.log = logs.begin(before, self.heard_behind());
         }
         let Some(log) = &self.log else { return replay };
         if let Some(missed) = join.replay.after.and_then(|after| log.after(after)) {

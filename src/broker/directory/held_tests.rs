@@ -7,8 +7,8 @@ use super::*;
 use crate::broker::index::{Counted, Index, NONE};
 use crate::mailbox::{Capacity, Inbox, Mail};
 use crate::message::{
-    ChannelOptions, ChannelOrder, ConnId, Content, Encoding, Landed, MemberId, MessageId, Offset,
-    ReplayWish, Transport, WorkerId,
+    ChannelOptions, ChannelOrder, ConnId, Content, Encoding, Landed, MarkPlace, MemberId,
+    MessageId, Offset, ReplayWish, Transport, WorkerId,
 };
 
 pub(super) const CHANNEL: &str = "c";
@@ -111,11 +111,11 @@ impl Node {
     }
 
     fn attached_at(&self, now: Millis) -> usize {
-        self.directory.attached(&self.mailboxes, &CHANNEL.into(), 0, now)
+        self.directory.attached(&self.mailboxes, &CHANNEL.into(), MarkPlace::default(), now)
     }
 
     fn publish(&self, offset: Offset) -> Landed {
-        self.directory.publish_ordered(&self.mailboxes, &publication(), offset)
+        self.directory.publish_ordered(&self.mailboxes, &publication(), MarkPlace::new(1, offset))
     }
 
     /// Returns how often the channel was noted, and whether the node needs it now.
@@ -286,7 +286,7 @@ fn what_a_channel_keeps_ends_with_what_the_node_hears_though_it_is_needed_again(
     let (id, content) = (MessageId::nil(), Content::Event { payload: "1".into() });
     let kept = Publication::new(id, CHANNEL.into(), 0, content).accepted(1);
     let kept = kept.under(ChannelOptions { retain, ..ChannelOptions::default() });
-    node.directory.publish_ordered(&node.mailboxes, &Arc::new(kept), 1);
+    node.directory.publish_ordered(&node.mailboxes, &Arc::new(kept), MarkPlace::new(1, 1));
     let bytes = || node.directory.budgets().windows.bytes();
     node.leave(1, false).unwrap();
     assert!(bytes() > 0, "the node still hears the channel");
@@ -310,7 +310,7 @@ fn a_replay_is_whole_only_from_when_the_node_hears_the_channel() {
             options,
             reply: None,
             comes_back: false,
-            replay: ReplayWish { seconds: 60, after },
+            replay: ReplayWish { seconds: 60, after, behind: None },
             announcement: MessageId::nil(),
             now: 0,
             clock,

@@ -8,7 +8,7 @@ use super::{Announced, Directory, lock};
 use crate::limits::RELEASED_AT_ONCE_MAX;
 use crate::mailbox::{JoinRefused, Mail, Slot, WorkerMailboxes, WorkerSet};
 use crate::message::{
-    AckId, Channel, ChannelOrder, ConnId, Encoding, Millis, Offset, PresenceMode, Refused, Space,
+    AckId, Channel, ChannelOrder, ConnId, Encoding, MarkPlace, Millis, PresenceMode, Refused, Space,
 };
 
 /// What becomes of a leave.
@@ -42,15 +42,16 @@ impl Directory {
         if join.options.presence != PresenceMode::Off && join.channel.space() == Space::Channels {
             stream.show_presence(join.channel, attachment, &entry.presence);
         }
+        // Its worker has what it missed, and the mail that resumes its session would not wait.
+        let is_in_log = join.comes_back && join.replay.behind.is_none();
         let must_wait = attachment.phase != Phase::Attached
             || lacks
-            || !attachment.held.is_empty()
+            || (!attachment.held.is_empty() && !is_in_log)
             || attachment.is_behind(connection.worker);
         if !must_wait {
             return Ok(false);
         }
-        if join.comes_back {
-            // The mail that resumes its session would not wait for it.
+        if is_in_log {
             return Err(Refused::Overloaded);
         }
         if !stream.held.take(1) {
@@ -105,13 +106,13 @@ impl Directory {
         }
     }
 
-    /// Notes that the node hears the channel behind this offset, since `now`, in milliseconds since
+    /// Notes that the node hears the channel behind this place, since `now`, in milliseconds since
     /// it started. Carries out requests that were held, as [`Directory::carry_on`] does.
     pub fn attached(
         &self,
         mailboxes: &WorkerMailboxes,
         channel: &Channel,
-        from: Offset,
+        from: MarkPlace,
         now: Millis,
     ) -> usize {
         self.carry_out(mailboxes, channel, Some((from, now)))
@@ -129,7 +130,7 @@ impl Directory {
         &self,
         mailboxes: &WorkerMailboxes,
         channel: &Channel,
-        heard_since: Option<(Offset, Millis)>,
+        heard_since: Option<(MarkPlace, Millis)>,
     ) -> usize {
         let Some(stream) = &self.stream else { return 0 };
         let mut woken = WorkerSet::default();
@@ -150,7 +151,8 @@ impl Directory {
         if attachment.phase == Phase::Asked {
             attachment.phase = Phase::Attached;
             if let Some((from, now)) = heard_since {
-                (attachment.heard_from, attachment.whole_since) = (Some(from), now);
+                (attachment.heard_from, attachment.whole_since) = (Some(from.seq()), now);
+                attachment.epoch = from.epoch();
             }
             // What was before is history, which no worker lacks.
             entry.offset = 0;

@@ -79,7 +79,7 @@ fn join(directory: &Directory, boxes: &Boxes, clock: Millis) {
         options: OPTIONS,
         reply: None,
         comes_back: false,
-        replay: ReplayWish { seconds: 60, after: None },
+        replay: ReplayWish { seconds: 60, after: None, behind: None },
         announcement: MessageId::nil(),
         now: 0,
         clock,

@@ -92,6 +92,7 @@ impl Directory {
             reply: join.reply,
             is_again: join.already.is_some(),
             comes_back: join.comes_back,
+            place: entry.place(),
             presence,
             present,
             replay,
@@ -100,10 +101,9 @@ impl Directory {
         let mut posted = WorkerSet::default();
         let told = Announced::of(mode, newcomer.is_some() && !is_told, announced);
         if let (Some(member), Some(places)) = (newcomer, announcing) {
-            let content = Content::Joined(Arc::new(member));
+            let content = Content::Joined(Arc::new(member), Some(subscriber.connection));
             let event =
-                Publication::new(join.announcement, join.channel.clone(), join.now, content)
-                    .except(subscriber.connection);
+                Publication::new(join.announcement, join.channel.clone(), join.now, content);
             posted = places.post(&Arc::new(event), entry.offset);
         }
         if let Some(encoding) = join.already {
@@ -173,10 +173,9 @@ impl Directory {
             self.tell_leave(leave.channel, entry, member);
         }
         if let (Some(member), Some(places)) = (gone, announcing) {
-            let content = Content::Left(Arc::new(member));
+            let content = Content::Left(Arc::new(member), Some(subscriber.connection));
             let event =
-                Publication::new(leave.announcement, leave.channel.clone(), leave.now, content)
-                    .except(subscriber.connection);
+                Publication::new(leave.announcement, leave.channel.clone(), leave.now, content);
             posted = places.post(&Arc::new(event), entry.offset);
         }
         posted.add(ended);

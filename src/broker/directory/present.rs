@@ -201,10 +201,11 @@ impl Directory {
         for one in announcements {
             let id = tidings.announcement(&one.member.id);
             let member = Arc::new(one.member);
-            let content = if one.is_join { Content::Joined(member) } else { Content::Left(member) };
-            let mut event = Publication::new(id, channel.clone(), tidings.at, content);
-            event.except = one.except;
-            let event = Arc::new(event);
+            let content = match one.is_join {
+                true => Content::Joined(member, one.except),
+                false => Content::Left(member, one.except),
+            };
+            let event = Arc::new(Publication::new(id, channel.clone(), tidings.at, content));
             for worker in workers(&entry.shares) {
                 let has_all = !attachment.is_behind(worker);
                 let place = mailboxes.reserve(std::iter::once(worker)).filter(|_| has_all);

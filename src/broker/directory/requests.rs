@@ -58,7 +58,9 @@ pub(super) struct HeldJoin {
     pub(super) replay: ReplayWish,
     announcement: MessageId,
     now: Millis,
-    clock: Millis,
+    pub(super) clock: Millis,
+    /// Whether what is earlier was read since it is held, perhaps from before that.
+    pub(super) has_been_read_for: bool,
 }
 
 impl HeldJoin {
@@ -73,6 +75,7 @@ impl HeldJoin {
             announcement: join.announcement,
             now: join.now,
             clock: join.clock,
+            has_been_read_for: false,
         }
     }
 

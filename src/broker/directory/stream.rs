@@ -22,7 +22,9 @@ use crate::broker::budget::Budget;
 use crate::broker::takings::{Taken, Takings};
 use crate::limits::HELD_JOINS_MAX;
 use crate::mailbox::{Interests, Mail, Slot, WorkerMailboxes, WorkerSet};
-use crate::message::{Behind, Channel, Landed, Millis, Offset, Publication, Taking, WorkerId};
+use crate::message::{
+    Behind, Channel, Landed, MarkPlace, Millis, Offset, Publication, Taking, WorkerId,
+};
 
 /// The directory's part in a cluster.
 #[derive(Debug)]
@@ -158,14 +160,15 @@ impl Directory {
 
 /// Publications.
 impl Directory {
-    /// Posts a publication that the stream has accepted at this offset. A worker without a place
+    /// Posts a publication that the stream has accepted at this place. A worker without a place
     /// for it is behind from now on.
     pub fn publish_ordered(
         &self,
         mailboxes: &WorkerMailboxes,
         publication: &Arc<Publication>,
-        offset: Offset,
+        place: MarkPlace,
     ) -> Landed {
+        let offset = place.seq();
         let mut shard = self.shard(&publication.channel);
         let Some(entry) = shard.get_mut(&publication.channel) else { return Landed::default() };
         let Some(attachment) = entry.attachment.as_deref_mut() else { return Landed::default() };
@@ -182,6 +185,7 @@ impl Directory {
             }
         }
         let is_behind = !attachment.behind.is_empty();
+        attachment.epoch = place.epoch();
         (entry.stamped, entry.offset) = (publication.at, offset);
         if entry.kept.publish(publication, &self.budgets) {
             self.watch(&publication.channel, entry);

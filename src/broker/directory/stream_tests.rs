@@ -72,7 +72,7 @@ impl World {
             options: self.options,
             reply: None,
             comes_back: false,
-            replay: ReplayWish { seconds: self.options.retain.seconds(), after },
+            replay: ReplayWish { seconds: self.options.retain.seconds(), after, behind: None },
             announcement: MessageId::from_u128(1 << 100 | self.joins),
             now: 0,
             clock: self.now,

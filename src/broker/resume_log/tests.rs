@@ -2,11 +2,15 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::message::{Content, Sender};
+use crate::message::{Content, MessageId, Sender};
 
 const ME: RecoveryKey = [7; 15];
 const OTHER: RecoveryKey = [8; 15];
 const UNBOUNDED: usize = usize::MAX;
+
+fn mark(number: u128) -> Mark {
+    Mark::Id(id(number))
+}
 
 fn id(number: u128) -> MessageId {
     Uuid::from_u128(number)
@@ -29,12 +33,12 @@ fn what_follows_the_offset_is_missed_on_channels_that_are_heard() {
     for (number, channel) in [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "b")] {
         log.heard(publication(number, channel), 0);
     }
-    let sent = Sent { connected: 0, replayed: None, last: Some((2, id(3))) };
-    let from = log.resume_from(&sent, 4, Some(id(1))).expect("it is here");
+    let sent = Sent { connected: 0, replayed: None, last: Some((2, mark(3))) };
+    let from = log.resume_from(&sent, 4, Some(mark(1))).expect("it is here");
     let missed = log.missed(&ME, from, |channel| channel.as_str() != "c");
     assert_eq!(numbers(&missed), [2, 3, 5]);
     // The publication that was sent last need not be in the log any more.
-    assert_eq!(log.resume_from(&sent, 4, Some(id(3))), Some(4));
+    assert_eq!(log.resume_from(&sent, 4, Some(mark(3))), Some(4));
 }
 
 #[test]
@@ -60,7 +64,7 @@ fn who_received_nothing_resumes_where_it_connected_or_was_cut() {
     });
     let nothing = Sent { connected: 1, replayed: None, last: None };
     assert_eq!(log.resume_from(&nothing, 3, None), Some(3));
-    let something = Sent { connected: 1, replayed: None, last: Some((2, id(3))) };
+    let something = Sent { connected: 1, replayed: None, last: Some((2, mark(3))) };
     assert_eq!(log.resume_from(&something, 3, None), Some(1));
 }
 
@@ -70,10 +74,10 @@ fn an_offset_of_an_earlier_session_is_as_good_as_none() {
     log.heard(publication(1, "a"), 0);
     log.heard(publication(2, "a"), 0);
     let nothing = Sent { connected: 1, replayed: None, last: None };
-    assert_eq!(log.resume_from(&nothing, 2, Some(id(1))), Some(2));
-    assert_eq!(log.resume_from(&nothing, 2, Some(id(9))), Some(2));
-    let something = Sent { connected: 1, replayed: None, last: Some((1, id(2))) };
-    assert_eq!(log.resume_from(&something, 2, Some(id(1))), Some(1));
+    assert_eq!(log.resume_from(&nothing, 2, Some(mark(1))), Some(2));
+    assert_eq!(log.resume_from(&nothing, 2, Some(mark(9))), Some(2));
+    let something = Sent { connected: 1, replayed: None, last: Some((1, mark(2))) };
+    assert_eq!(log.resume_from(&something, 2, Some(mark(1))), Some(1));
 }
 
 #[test]
@@ -82,12 +86,12 @@ fn what_is_unknown_or_gone_is_said_to_be() {
     log.heard(publication(1, "a"), 0);
     log.heard(publication(2, "a"), 20);
     assert_eq!(log.start(), 1);
-    let sent = Sent { connected: 0, replayed: None, last: Some((1, id(2))) };
-    for offset in [None, Some(id(1)), Some(id(9))] {
+    let sent = Sent { connected: 0, replayed: None, last: Some((1, mark(2))) };
+    for offset in [None, Some(mark(1)), Some(mark(9))] {
         assert_eq!(log.resume_from(&sent, 2, offset), None, "{offset:?}");
     }
     log.heard(publication(3, "a"), 50);
-    assert_eq!(log.resume_from(&sent, 1, Some(id(2))), None, "the cut is out of the log");
+    assert_eq!(log.resume_from(&sent, 1, Some(mark(2))), None, "the cut is out of the log");
 }
 
 #[test]
@@ -122,18 +126,18 @@ fn who_was_given_what_a_channel_kept_goes_on_behind_it_or_not_at_all() {
         log.heard(publication(number, "b"), 0);
     });
     log.began(ME, Channel::from("b"), 0);
-    let replayed = Some((log.end(), id(2)));
+    let replayed = Some((log.end(), mark(2)));
     log.heard(publication(3, "b"), 0);
     log.heard(publication(4, "b"), 0);
-    let sent = Sent { connected: 2, replayed, last: Some((4, id(4))) };
-    assert_eq!(log.resume_from(&sent, 5, Some(id(2))), Some(3), "all of it");
-    assert_eq!(log.resume_from(&sent, 5, Some(id(3))), Some(4));
-    assert_eq!(log.resume_from(&sent, 5, Some(id(4))), Some(5));
-    for part in [Some(id(1)), None] {
+    let sent = Sent { connected: 2, replayed, last: Some((4, mark(4))) };
+    assert_eq!(log.resume_from(&sent, 5, Some(mark(2))), Some(3), "all of it");
+    assert_eq!(log.resume_from(&sent, 5, Some(mark(3))), Some(4));
+    assert_eq!(log.resume_from(&sent, 5, Some(mark(4))), Some(5));
+    for part in [Some(mark(1)), None] {
         assert_eq!(log.resume_from(&sent, 5, part), None, "a part of it");
     }
     let nothing_else = Sent { last: replayed, ..sent };
-    assert_eq!(log.resume_from(&nothing_else, 5, Some(id(2))), Some(5));
+    assert_eq!(log.resume_from(&nothing_else, 5, Some(mark(2))), Some(5));
 }
 
 #[test]
@@ -158,7 +162,7 @@ proptest! {
         let cut = cut.min(channels.len());
         let mut log = Log::new(1_000, UNBOUNDED);
         let mut sent = Sent { connected: 0, replayed: None, last: None };
-        let mut heard: Vec<(usize, MessageId)> = Vec::new();
+        let mut heard: Vec<(usize, Mark)> = Vec::new();
         let mut dropped = 0;
         for (number, channel) in channels.iter().enumerate() {
             if number == cut {
@@ -173,9 +177,9 @@ proptest! {
             let is_subscribed = subscribed[*channel] < cut && subscribed[*channel] <= number;
             let position = log.heard(one.clone(), 0);
             if is_subscribed {
-                heard.push((number, one.id));
+                heard.push((number, one.mark()));
                 if number < cut {
-                    sent.last = Some((position, one.id));
+                    sent.last = Some((position, one.mark()));
                 }
             }
         }
@@ -190,9 +194,9 @@ proptest! {
             let which = names.iter().position(|name| *name == channel.as_str());
             which.is_some_and(|which| subscribed[which] < cut)
         };
-        let missed: Vec<MessageId> =
-            log.missed(&ME, from, hears).iter().flatten().map(|(_, one)| one.id).collect();
-        let expected: Vec<MessageId> = heard[received..].iter().map(|(_, id)| *id).collect();
+        let missed: Vec<Mark> =
+            log.missed(&ME, from, hears).iter().flatten().map(|(_, one)| one.mark()).collect();
+        let expected: Vec<Mark> = heard[received..].iter().map(|(_, id)| *id).collect();
         prop_assert_eq!(missed, expected);
     }
 }

@@ -179,6 +179,15 @@ fn fates() -> impl Strategy<Value = Vec<Fate>> {
     proptest::collection::vec(fate, 0..80)
 }
 
+#[test]
+fn a_lost_message_that_has_expired_is_told_although_the_next_one_waited() {
+    let (chain, all, told) = (Chain::at_bound(5), Vec::new(), Vec::new());
+    let mut world = World { chain, all, oldest: 1, next: 6, whole: 5, told };
+    let fates = [Fate::Breaks, Fate::IsLost, Fate::Expires(6), Fate::Hold, Fate::Comes];
+    fates.iter().chain([&Fate::Release, &Fate::Read]).for_each(|fate| world.step(fate));
+    assert_eq!(world.told, [Told::Lost(Missing { after: 5, before: 7 }), Told::Deliver(7, 7)]);
+}
+
 /// A stream with one channel of interest, and a node that is attached to it at 5.
 struct World {
     chain: Chain<Seq>,

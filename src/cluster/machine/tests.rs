@@ -148,7 +148,7 @@ impl World {
                 node.acknowledged.remove(&Self::number(&channel));
                 node.heard.remove(&Self::number(&channel));
             }
-            Action::Deliver(channel, message) => {
+            Action::Deliver(channel, message, _) => {
                 if let Some(heard) = node.heard.get_mut(&Self::number(&channel)) {
                     heard.push(message.stamp.seq);
                 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{Member, MemberId, News, NodeLife, Tidings};
+use crate::message::{Member, MemberId, News, NodeLife, Taking, Tidings};
 
 fn origin() -> Origin {
     Origin { node: NodeName::read("n1").unwrap(), incarnation: Incarnation(7) }
@@ -48,7 +48,7 @@ fn altered(change: impl FnOnce(&mut String, &mut Vec<u8>)) -> Option<Message> {
 }
 
 #[test]
-fn the_bytes_of_version_1_never_change() {
+fn the_bytes_of_form_1_never_change() {
     let content = Content::Message {
         event: "e".into(),
         payload: "{}".into(),
@@ -61,12 +61,55 @@ fn the_bytes_of_version_1_never_change() {
     let expected = "Ff-V: 1\r\nFf-K: p\r\nFf-From: n1.0000000000000007\r\n\
                     Ff-Ask: ff.n.n1.c.1\r\nFf-Tp: 00-ab\r\n";
     assert_eq!(headers, expected);
-    assert_eq!(VERSION, VERSIONS.0.to_string());
+    assert_eq!(FORM_TEXT, FORM.to_string());
     let anchor = Body::Anchor(Anchor { nonce: 255, number: 2 });
     let text = format!(r#"{{"nonce":"{:032x}","number":2}}"#, 255);
     assert_eq!(String::from_utf8(anchor.encode().unwrap()).unwrap(), text);
     let claim = Claim { incarnation: Incarnation(7), listens: true };
     assert_eq!(claim.encode(), "0000000000000007 L");
+    let beat = Beat { number: 1, versions: (3, 4), ..Beat::default() };
+    let text = r#"{"number":1,"registered":0,"heard":0,"claims_epoch":0,"attached":0,"draining":false,"versions":[3,4]}"#;
+    assert_eq!(String::from_utf8(Body::Beat(beat).encode().unwrap()).unwrap(), text);
+}
+
+#[test]
+fn what_a_later_release_adds_to_a_heartbeat_is_ignored() {
+    let beat = Beat { number: 1, versions: (3, 4), ..Beat::default() };
+    let body = Body::Beat(beat.clone());
+    let headers = PLACE.to_owned() + &headers(&body, None, None);
+    let text = String::from_utf8(body.encode().unwrap()).unwrap();
+    let more = text.replacen('{', "{\"later\":[1],", 1);
+    let message = read(&pairs(&headers), more.as_bytes(), None).unwrap();
+    assert_eq!(message.body, Ok(Body::Beat(beat)));
+    // A heartbeat in another form still names a node that is alive.
+    let message = read(&pairs(&headers.replace("Ff-V: 1", "Ff-V: 2")), b"?", None).unwrap();
+    assert_eq!((message.body, message.from), (Err(Skip::Version), Some(origin())));
+}
+
+#[test]
+fn the_bytes_between_nodes_of_version_2_never_change() {
+    assert_eq!(VERSIONS, (2, 2), "another version has other bytes");
+    let channel = ChannelHash::of(&Channel::from("a"));
+    let ask = Ask { channel, seq: 8, epoch: 9 };
+    assert_eq!(ask.encode(), format!(r#"{{"hash":"{channel}","seq":8,"epoch":9}}"#));
+    let audience = Audience { websocket: 1, polling: 2, sse: 3 };
+    let text = r#"{"node":"n1","incarnation":"0000000000000007","seq":8,"ws":1,"poll":2,"sse":3}"#;
+    assert_eq!(Counted { from: origin(), seq: 8, audience }.encode(), text);
+    assert_eq!(AskMembers(channel).encode(), format!(r#"{{"members":"{channel}"}}"#));
+    let absent = r#"{"absent":"n1.0000000000000007"}"#;
+    assert_eq!(AskMembers::absent(&origin()), absent);
+    let bytes = |news| String::from_utf8(told(news).encode(None).unwrap()).unwrap();
+    let all = r#""members":[["u","ada\n",3],["c","BwcHBwcHBwcHBwcHBwcH",3]]"#;
+    let begin = r#"{"name":"room \"1\"\n","number":4294967303,"id":"00000000-0000-0000-0000-000000000005","at":9,"digest":18446744073709551615,"#;
+    assert_eq!(bytes(News::Joined(members())), format!("{begin}{all}}}"));
+    let list = News::List { part: 1, parts: 3, members: members() };
+    assert_eq!(bytes(list), format!("{begin}{all},\"part\":[1,3]}}"));
+    let gone = News::Gone(NodeLife { node: "n2".into(), start: 0xab });
+    assert_eq!(bytes(gone), format!("{begin}\"gone\":\"n2.00000000000000ab\"}}"));
+    let taking = Taking { channel: "a".into(), rate: 100, count: 3 };
+    let took = Took { from: origin(), takings: vec![taking] }.encode().unwrap();
+    let text = r#"{"from":"n1.0000000000000007","took":[["c","a",100,3]]}"#;
+    assert_eq!(String::from_utf8(took).unwrap(), text);
 }
 
 #[test]
@@ -77,7 +120,7 @@ fn a_header_cannot_be_smuggled_in() {
 }
 
 #[test]
-fn later_versions_and_unknown_kinds_are_skipped_in_their_place() {
+fn later_forms_and_unknown_kinds_are_skipped_in_their_place() {
     let body = |from: &str, to: &str| {
         let message = altered(|headers, _| *headers = headers.replace(from, to)).unwrap();
         assert_eq!((message.stamp.seq, message.stamp.last), (12, 3));
@@ -163,9 +206,10 @@ fn bounds_hold_on_both_sides() {
 
 #[test]
 fn nodes_agree_on_the_lowest_common_version() {
-    assert_eq!(common_version([].into_iter()), Some(1));
-    assert_eq!(common_version([(1, 3), (1, 1)].into_iter()), Some(1));
-    assert_eq!(common_version([(2, 3)].into_iter()), None);
+    assert_eq!(common_version([].into_iter()), Some(2));
+    assert_eq!(common_version([(1, 4), (2, 2)].into_iter()), Some(2));
+    assert_eq!(common_version([(3, 4)].into_iter()), None);
+    assert_eq!(common_version([(1, 1)].into_iter()), None);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Request {
     /// # Errors
     /// [`Unclear`] if the header is repeated or a value is not UTF-8.
     pub fn only_header(&self, name: &str) -> Result<Option<&str>, Unclear> {
-        if self.headers.unreadable.iter().any(|unreadable| **unreadable == *name) {
+        if self.has_unreadable(name) {
             return Err(Unclear::NotUtf8);
         }
         let mut values = self.header_values(name);
@@ -58,6 +58,11 @@ impl Request {
             (value, None) => Ok(value),
             (_, Some(_)) => Err(Unclear::Repeated),
         }
+    }
+
+    /// Returns whether a header called `name` (in lower case) has a value that is not UTF-8.
+    pub fn has_unreadable(&self, name: &str) -> bool {
+        self.headers.unreadable.iter().any(|unreadable| **unreadable == *name)
     }
 
     /// Returns the values of all headers called `name` (in lower case), in the request's order, and

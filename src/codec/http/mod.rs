@@ -5,6 +5,7 @@
 
 mod body;
 mod date;
+mod forwarded;
 mod framing;
 mod head;
 mod headers;
@@ -14,6 +15,7 @@ mod target;
 
 pub use body::BodyDecoder;
 pub use date::{Date, Dates};
+pub use forwarded::{Hop, Malformed, forwarded, x_forwarded_for};
 pub use framing::BodyKind;
 pub use head::{Request, Unclear, parse_head};
 pub use method::Method;
@@ -29,6 +31,9 @@ pub enum HttpError {
     /// The request breaks the grammar, or can be read in two ways.
     #[error("Bad request: {0}")]
     Malformed(&'static str),
+    /// The request has arrived on a connection that should have been encrypted.
+    #[error("This port speaks HTTPS: use https:// or wss://")]
+    Plain,
     /// The body exceeds the caller's maximum, or its length exceeds 64 bits.
     #[error("The request body is too long")]
     BodyTooLong,
@@ -53,7 +58,7 @@ impl HttpError {
     /// Returns the status code of the response.
     pub fn status(self) -> u16 {
         match self {
-            Self::Malformed(_) => 400,
+            Self::Malformed(_) | Self::Plain => 400,
             Self::BodyTooLong => 413,
             Self::TargetTooLong => 414,
             Self::Expectation => 417,

@@ -10,7 +10,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use super::mask::unmask;
 use super::message::{control_message, data_message};
 use super::partial::Partial;
-use super::{CONTROL_BYTES_MAX, FrameError, Message, header};
+use super::{CONTROL_BYTES_MAX, FrameError, Inflater, Message, header};
 use crate::limits::TOO_LONG_START_BYTES;
 
 /// Longest header of a client's frame, in bytes: 2, then 8 of length and 4 of mask.
@@ -44,6 +44,8 @@ struct Kept {
 struct Frame {
     opcode: OpCode,
     is_final: bool,
+    /// Whether it begins a compressed message.
+    is_deflated: bool,
     mask: [u8; 4],
     length: usize,
     /// Bytes of the payload that earlier input contained.
@@ -58,7 +60,7 @@ struct Complete {
 
 #[derive(Clone, Copy)]
 enum CompleteKind {
-    Data { is_text: bool },
+    Data { is_text: bool, is_deflated: bool },
     Control(Control),
 }
 
@@ -89,10 +91,52 @@ impl Decoder {
         at: &mut usize,
         message_bytes_max: usize,
     ) -> Result<Option<Message<'m>>, FrameError> {
+        self.free_handed_out();
+        let parsed = self.parse::<false>(input, at, message_bytes_max);
+        self.finish(parsed, input)
+    }
+
+    /// Does the same for a client that may compress its messages, if there is an inflater. A
+    /// message that arrives in parts is kept compressed until its end, because that takes less
+    /// memory than an inflater of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Decoder::next`]. A compressed message is too long as soon as more than
+    /// `message_bytes_max` of it was inflated.
+    pub fn next_inflated<'m>(
+        &'m mut self,
+        input: &'m mut [u8],
+        at: &mut usize,
+        message_bytes_max: usize,
+        inflater: Option<&mut Inflater>,
+    ) -> Result<Option<Message<'m>>, FrameError> {
+        let Some(inflater) = inflater else { return self.next(input, at, message_bytes_max) };
+        self.free_handed_out();
+        let mut parsed = self.parse::<true>(input, at, message_bytes_max);
+        if let Ok(Some(complete)) = &mut parsed
+            && let Err(error) = self.inflate(complete, input, message_bytes_max, inflater)
+        {
+            parsed = Err(error);
+        }
+        self.finish(parsed, input)
+    }
+
+    /// Frees the payload that the last call returned a reference to.
+    #[inline(always)]
+    fn free_handed_out(&mut self) {
         if let Some(kept) = &mut self.kept {
             kept.handed_out = Vec::new();
         }
-        let parsed = self.parse(input, at, message_bytes_max);
+    }
+
+    /// Makes a message of what was parsed, and forgets what is not needed any more.
+    #[inline(always)]
+    fn finish<'m>(
+        &'m mut self,
+        parsed: Result<Option<Complete>, FrameError>,
+        input: &'m [u8],
+    ) -> Result<Option<Message<'m>>, FrameError> {
         let is_spent = match &parsed {
             Ok(Some(Complete { payload: Payload::Kept, .. })) => false,
             Ok(_) => self.kept.as_ref().is_some_and(|kept| kept.is_spent()),
@@ -103,7 +147,7 @@ impl Decoder {
             self.kept = None;
         }
         let Some(Complete { kind, payload }) = parsed? else { return Ok(None) };
-        if let (CompleteKind::Data { is_text: true }, Payload::Kept) = (kind, &payload) {
+        if let (CompleteKind::Data { is_text: true, .. }, Payload::Kept) = (kind, &payload) {
             let kept = self.kept.as_mut().map(|kept| mem::take(&mut kept.handed_out));
             // The buffer holds nothing but the message, so that its length says how much a slice of
             // it keeps alive.
@@ -116,7 +160,7 @@ impl Decoder {
             Payload::Kept => self.kept.as_ref().map_or(&[], |kept| &kept.handed_out),
         };
         let message = match kind {
-            CompleteKind::Data { is_text } => data_message(is_text, payload),
+            CompleteKind::Data { is_text, .. } => data_message(is_text, payload),
             CompleteKind::Control(control) => control_message(control, payload),
         };
         message.map(Some)
@@ -140,7 +184,7 @@ impl Decoder {
     fn keep_start(&mut self, opcode: OpCode, mask: [u8; 4], payload: &[u8]) {
         let begun = self.kept.take().and_then(|kept| kept.message);
         let mut start = match begun {
-            Some(message) if message.is_text => message.data,
+            Some(message) if message.is_text && !message.is_deflated => message.data,
             None if opcode == OpCode::Data(Data::Text) => {
                 let mut start = payload[..payload.len().min(TOO_LONG_START_BYTES)].to_vec();
                 unmask(&mut start, mask, 0);
@@ -153,13 +197,45 @@ impl Decoder {
         self.keep().handed_out = start;
     }
 
-    fn parse(
+    /// Inflates a complete message in place if it is compressed.
+    #[cold]
+    fn inflate(
+        &mut self,
+        complete: &mut Complete,
+        input: &[u8],
+        message_bytes_max: usize,
+        inflater: &mut Inflater,
+    ) -> Result<(), FrameError> {
+        let CompleteKind::Data { is_text, is_deflated: true } = complete.kind else {
+            return Ok(());
+        };
+        let payload = match &complete.payload {
+            Payload::Input(range) => &input[range.clone()],
+            Payload::Kept => self.kept.as_ref().map_or(&[][..], |kept| &kept.handed_out),
+        };
+        let handed_out = match inflater.inflate(payload, message_bytes_max) {
+            Ok(message) => message.to_vec(),
+            Err(FrameError::MessageTooLong) if is_text => {
+                self.kept = None;
+                let start = inflater.start();
+                self.keep().handed_out = start[..start.len().min(TOO_LONG_START_BYTES)].to_vec();
+                return Err(FrameError::MessageTooLong);
+            }
+            Err(error) => return Err(error),
+        };
+        self.keep().handed_out = handed_out;
+        complete.payload = Payload::Kept;
+        Ok(())
+    }
+
+    /// Compiled apart for clients that may compress, so that others do not pay for them.
+    fn parse<const MAY_DEFLATE: bool>(
         &mut self,
         input: &mut [u8],
         at: &mut usize,
         message_bytes_max: usize,
     ) -> Result<Option<Complete>, FrameError> {
-        while let Some(mut frame) = self.next_frame(input, at, message_bytes_max)? {
+        while let Some(mut frame) = self.next_frame::<MAY_DEFLATE>(input, at, message_bytes_max)? {
             let here = (input.len() - *at).min(frame.length - frame.taken);
             // None of the payload has arrived, so it may still arrive in one piece.
             if here == 0 && frame.length > 0 {
@@ -187,7 +263,7 @@ impl Decoder {
 
     /// Returns the kept frame or the next one, and moves `at` after its header; `None` while the
     /// header is incomplete.
-    fn next_frame(
+    fn next_frame<const MAY_DEFLATE: bool>(
         &mut self,
         input: &[u8],
         at: &mut usize,
@@ -200,20 +276,25 @@ impl Decoder {
             return Ok(None);
         };
         let message = self.kept.as_ref().and_then(|kept| kept.message.as_ref());
-        let mask = header::check(&header, length, message.is_some())?;
+        let mask = header::check(&header, length, message.is_some(), MAY_DEFLATE)?;
+        let is_deflated =
+            MAY_DEFLATE && (header.rsv1 || message.is_some_and(|message| message.is_deflated));
         let bytes_max = match header.opcode {
             OpCode::Control(_) => CONTROL_BYTES_MAX,
             OpCode::Data(_) => {
-                message_bytes_max.saturating_sub(message.map_or(0, |message| message.data.len()))
+                let most =
+                    if is_deflated { deflated_max(message_bytes_max) } else { message_bytes_max };
+                most.saturating_sub(message.map_or(0, |message| message.data.len()))
             }
         };
         let (opcode, is_final) = (header.opcode, header.is_final);
         let length = usize::try_from(length).ok().filter(|length| *length <= bytes_max);
         let Some(length) = length else {
-            self.keep_start(opcode, mask, &input[*at..]);
+            let payload = if is_deflated { &[] } else { &input[*at..] };
+            self.keep_start(opcode, mask, payload);
             return Err(FrameError::MessageTooLong);
         };
-        Ok(Some(Frame { opcode, is_final, mask, length, taken: 0 }))
+        Ok(Some(Frame { opcode, is_final, is_deflated, mask, length, taken: 0 }))
     }
 
     fn next_header(
@@ -280,12 +361,12 @@ impl Decoder {
     ) -> Result<Option<Complete>, FrameError> {
         let is_text = data == Data::Text;
         if frame.is_final && data != Data::Continue && place.len() == frame.length {
-            let kind = CompleteKind::Data { is_text };
+            let kind = CompleteKind::Data { is_text, is_deflated: frame.is_deflated };
             return Ok(Some(Complete { kind, payload: Payload::Input(place) }));
         }
         let kept = self.keep();
         let slot = &mut kept.message;
-        let message = slot.get_or_insert(Partial::new(is_text));
+        let message = slot.get_or_insert(Partial::new(is_text, frame.is_deflated));
         let remaining = frame.length - frame.taken;
         let is_last = frame.is_final && place.len() == remaining;
         message.append(&input[place], frame.is_final.then_some(remaining))?;
@@ -293,14 +374,21 @@ impl Decoder {
             return Ok(None);
         }
         let Some(message) = slot.take() else { return Ok(None) };
-        kept.handed_out = message.data;
-        let kind = CompleteKind::Data { is_text: message.is_text };
+        let Partial { is_text, is_deflated, data, .. } = message;
+        kept.handed_out = data;
+        let kind = CompleteKind::Data { is_text, is_deflated };
         Ok(Some(Complete { kind, payload: Payload::Kept }))
     }
 
     fn keep(&mut self) -> &mut Kept {
         self.kept.get_or_insert_default()
     }
+}
+
+/// Returns how many bytes a compressed message may have if the message itself may have `bytes_max`:
+/// a little more, because what cannot be compressed becomes longer.
+fn deflated_max(bytes_max: usize) -> usize {
+    bytes_max.saturating_add(bytes_max / 1_024 + 64)
 }
 
 impl Kept {

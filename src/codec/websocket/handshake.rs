@@ -1,7 +1,7 @@
 //! The WebSocket opening handshake (RFC 6455 section 4.2).
 //!
-//! The node negotiates no extensions. Subprotocols are left to the caller, which reads the client's
-//! offers from the request and adds a header with its choice to the [`response`].
+//! Extensions are in [`super::extension`]. Subprotocols are left to the caller, which reads the
+//! client's offers from the request and adds a header with its choice to the [`response`].
 
 use thiserror::Error;
 use tungstenite::handshake::derive_accept_key;
@@ -36,6 +36,9 @@ pub enum HandshakeError {
     /// `Sec-WebSocket-Key` is missing, repeated or not 16 bytes in base64.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64, once")]
     Key,
+    /// `Sec-WebSocket-Extensions` is not a list of extensions.
+    #[error("Sec-WebSocket-Extensions must be a list of extensions")]
+    Extensions,
 }
 
 impl HandshakeError {
@@ -44,7 +47,7 @@ impl HandshakeError {
         match self {
             Self::Method => 405,
             Self::Version => 426,
-            Self::Upgrade | Self::Body | Self::Key => 400,
+            Self::Upgrade | Self::Body | Self::Key | Self::Extensions => 400,
         }
     }
 
@@ -54,7 +57,7 @@ impl HandshakeError {
         match self {
             Self::Method => &[("Allow", "GET")],
             Self::Version => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)],
-            Self::Upgrade | Self::Body | Self::Key => &[],
+            Self::Upgrade | Self::Body | Self::Key | Self::Extensions => &[],
         }
     }
 }

@@ -24,12 +24,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, F
 }
 
 /// Checks a client's header against every rule except the bound on messages. Returns its mask.
+/// `may_deflate` says whether the client may compress its messages, and mark them in their first
+/// frame with the first reserved bit (RFC 7692 section 6).
 pub(super) fn check(
     header: &FrameHeader,
     length: u64,
     in_message: bool,
+    may_deflate: bool,
 ) -> Result<[u8; 4], FrameError> {
-    if header.rsv1 || header.rsv2 || header.rsv3 {
+    let is_first = || matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+    if header.rsv2 || header.rsv3 || (header.rsv1 && !(may_deflate && is_first())) {
         return Err(FrameError::ReservedBits);
     }
     match header.opcode {

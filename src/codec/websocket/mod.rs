@@ -1,8 +1,10 @@
 //! WebSocket frames (RFC 6455 section 5): the decoder of a client's frames, the encoder of the
-//! server's, and the opening handshake.
+//! server's, the opening handshake, and the compression of messages (RFC 7692).
 
 mod decoder;
+mod deflate;
 mod encode;
+pub mod extension;
 pub mod handshake;
 mod header;
 mod mask;
@@ -10,6 +12,7 @@ mod message;
 mod partial;
 
 pub use decoder::Decoder;
+pub use deflate::{Deflater, Inflater, Tally};
 pub use encode::{Opcode, close, frame, is_binary, payload};
 pub use message::Message;
 
@@ -27,8 +30,8 @@ pub enum FrameError {
     /// A client must mask every frame (RFC 6455 section 5.1).
     #[error("the frame is not masked")]
     Unmasked,
-    /// The node negotiates no extensions, so the bits reserved for them must be 0 (RFC 6455 section
-    /// 5.2).
+    /// A bit that is reserved for extensions is set (RFC 6455 section 5.2), and it is not the one
+    /// that marks a compressed message on a connection that negotiated compression.
     #[error("a reserved bit is set")]
     ReservedBits,
     /// Opcodes 3 to 7 and 11 to 15 are not defined (RFC 6455 section 5.2).
@@ -56,8 +59,11 @@ pub enum FrameError {
     /// A text message or the reason of a close frame is not UTF-8.
     #[error("the text is not UTF-8")]
     InvalidUtf8,
+    /// A compressed message is not DEFLATE.
+    #[error("the compressed message is malformed")]
+    Deflate,
     /// The message would exceed the caller's maximum. The frame's header shows it, before the
-    /// payload arrives.
+    /// payload arrives, or the message is compressed.
     #[error("the message is too long")]
     MessageTooLong,
 }
@@ -66,7 +72,7 @@ impl FrameError {
     /// Returns the code for the server's close frame: 1007, 1009 or 1002 (RFC 6455 section 7.4.1).
     pub fn close_code(self) -> u16 {
         let code = match self {
-            Self::InvalidUtf8 => CloseCode::Invalid,
+            Self::InvalidUtf8 | Self::Deflate => CloseCode::Invalid,
             Self::MessageTooLong => CloseCode::Size,
             _ => CloseCode::Protocol,
         };

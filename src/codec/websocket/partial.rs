@@ -6,6 +6,7 @@ use super::FrameError;
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) is_text: bool,
+    pub(super) is_deflated: bool,
     pub(super) data: Vec<u8>,
     /// Bytes of a text that are known to be UTF-8. The bytes after them are at most the beginning
     /// of one character.
@@ -13,12 +14,13 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    pub(super) fn new(is_text: bool) -> Self {
-        Self { is_text, data: Vec::new(), checked: 0 }
+    pub(super) fn new(is_text: bool, is_deflated: bool) -> Self {
+        Self { is_text, is_deflated, data: Vec::new(), checked: 0 }
     }
 
-    /// Appends a piece and checks it if the message is a text. `remaining` is the number of bytes
-    /// still missing, this piece included; `None` until the message's last frame.
+    /// Appends a piece and checks it if the message is a text that is not compressed. `remaining`
+    /// is the number of bytes still missing, this piece included; `None` until the message's last
+    /// frame.
     pub(super) fn append(
         &mut self,
         piece: &[u8],
@@ -33,7 +35,7 @@ impl Partial {
             self.data.reserve_exact(doubled.min(end) - self.data.len());
         }
         self.data.extend_from_slice(piece);
-        if self.is_text { self.check_text() } else { Ok(()) }
+        if self.is_text && !self.is_deflated { self.check_text() } else { Ok(()) }
     }
 
     /// Fails at the first invalid byte, even if the message has not ended.

@@ -149,7 +149,7 @@ fn ensured(data_dir: &Path, env: &[(&str, &str)]) -> Result<Secrets, String> {
 fn a_cluster_makes_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let error = ensured(dir.path(), &[]).unwrap_err();
-    let expected = "default: `auth.jwt_secret` must be set, because `cluster.nats` is: all nodes \
+    let expected = "`auth.jwt_secret` must be set, because `cluster.nats` is: all nodes \
                     of a cluster need the same secret, so that none is made";
     assert_eq!(error, expected);
     let config = Config { data_dir: dir.path().to_owned(), ..clustered(&[]) };
@@ -206,7 +206,7 @@ fn fingerprints(env: &[(&str, &str)], keys: &str, cluster: &str) -> Fingerprints
 #[test]
 fn fingerprints_tell_which_secret_differs_and_no_more() {
     let own = fingerprints(&[SECRET], "k", "c1");
-    assert_eq!(own.differing_secret(&fingerprints(&[SECRET], "k", "c1")), None);
+    assert!(own.differing_secrets(&fingerprints(&[SECRET], "k", "c1")).is_empty());
     let anon_key = format!("anon_{}", "0d".repeat(32));
     let readers = readers_key();
     let secret = format!("whsec_{}", "0e".repeat(32));
@@ -218,14 +218,26 @@ fn fingerprints_tell_which_secret_differs_and_no_more() {
         (("FANFARE_LOG", "debug".to_owned()), "l", "auth.public_keys_file or auth.jwks_file"),
     ] {
         let other = fingerprints(&[SECRET, (env.0, &env.1)], keys, "c1");
-        assert_eq!(own.differing_secret(&other), Some(differs));
-        assert_eq!(other.differing_secret(&own), Some(differs));
+        assert_eq!(own.differing_secrets(&other), [differs]);
+        assert_eq!(other.differing_secrets(&own), [differs]);
     }
-    let other = fingerprints(&[("FANFARE_JWT_SECRET", &"x".repeat(32))], "l", "c1");
-    assert_eq!(own.differing_secret(&other), Some("auth.jwt_secret"));
+    // With another key, what follows from it is not named, and what is set is.
+    let other_secret = ("FANFARE_JWT_SECRET", &*"x".repeat(32));
+    let other = fingerprints(&[other_secret], "k", "c1");
+    assert_eq!(own.differing_secrets(&other), ["auth.jwt_secret"]);
+    let other = fingerprints(&[other_secret, ("FANFARE_API_KEY", &api_key())], "l", "c1");
+    let all = ["auth.jwt_secret", "auth.api_key", "auth.public_keys_file or auth.jwks_file"];
+    assert_eq!(
+        (own.differing_secrets(&other), other.differing_secrets(&own)),
+        (all.into(), all.into())
+    );
+    // An entry of an earlier build lacks what is compared then.
+    let earlier = Fingerprints { alone: std::collections::BTreeMap::new(), ..other };
+    assert_eq!(own.differing_secrets(&earlier), ["auth.jwt_secret"]);
     // The same secret has another fingerprint in another cluster and under another key.
     let elsewhere = fingerprints(&[SECRET], "k", "c2");
     assert!(own.secrets.iter().all(|(key, one)| elsewhere.secrets[key] != *one));
+    assert_ne!(own.alone["auth.jwt_secret"], elsewhere.alone["auth.jwt_secret"]);
     let same = format!("ik_{}", "0a".repeat(32));
     let (one, two) = (
         fingerprints(&[SECRET, ("FANFARE_API_KEY", &same)], "k", "c1"),

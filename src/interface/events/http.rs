@@ -29,7 +29,9 @@ pub(in crate::interface) fn entrance<C>(
     request: &Request,
 ) -> Entrance<Session, C> {
     match open(http, request) {
-        Ok(session) => Entrance::Upgrade(Upgrade { head: None, session, to: None }),
+        Ok(session) => {
+            Entrance::Upgrade(Upgrade { head: None, session, to: None, deflates: false })
+        }
         Err(error) => Entrance::refuse(error),
     }
 }
@@ -43,14 +45,14 @@ fn open(http: &HttpContext<'_>, request: &Request) -> Result<Session, ApiError> 
         return Err(ApiError::stopping());
     }
     let token = token(request)?;
-    let Authenticators { users, refusals, .. } = &mut *http.auth.borrow_mut();
+    let Authenticators { users, refusals, origins, .. } = &mut *http.auth.borrow_mut();
     let credential = users.token(&token, http.now.wall_seconds()).map_err(|error| {
-        refusals.note("sse", error.why(), http.now.monotonic());
+        refusals.note_from(http.caller.address, "sse", error.why(), http.now.monotonic());
         let challenge = Challenge::Refused(error.why().into());
         unauthenticated(error).challenge(challenge)
     })?;
     let wanted = wanted(request)?;
-    let cors = complete(Response::empty(200), request).headers;
+    let cors = complete(Response::empty(200), request, origins.as_deref()).headers;
     let key = rand::RngExt::random(&mut *http.random.borrow_mut());
     Ok(Session::new(credential, key, Opening::new(wanted, cors)))
 }

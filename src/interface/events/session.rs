@@ -132,7 +132,7 @@ impl Session {
         self.comment_at = ctx.now.monotonic();
         match self.state {
             State::Opening(_) | State::Beginning(_) => true,
-            State::Open | State::Refused => !ctx.link.outbox.is_empty(),
+            State::Open | State::Refused => !ctx.link.is_drained(),
         }
     }
 
@@ -197,7 +197,7 @@ impl Session {
             Position::Since(_) => Some(MessageId::nil()),
             Position::New | Position::Unknown => None,
         };
-        let replay = ReplayWish { seconds: options.retain.seconds(), after };
+        let replay = ReplayWish { seconds: options.retain.seconds(), after, behind: None };
         let joining =
             Joining { options, reply: None, replay, replays_again: false, comes_back: false };
         match ctx.join(self.subscriber(ctx.id), channel, &joining) {
@@ -207,7 +207,7 @@ impl Session {
                 defined_at,
                 position,
             }),
-            Err(_) if ctx.link.is_leaving => Err(ApiError::stopping()),
+            Err(_) if ctx.link.is_leaving() => Err(ApiError::stopping()),
             Err(_) => Err(overloaded(ctx)),
         }
     }
@@ -295,12 +295,9 @@ impl Session {
             &replay.publications,
             usize::MAX,
             |one| {
-                if is_shared {
-                    return Frame::of(one, Encoding::EventStream);
-                }
-                let mut cursor = cursor.clone();
+                let mut cursor = (!is_shared).then(|| cursor.clone())?;
                 cursor.passed(&channel, one.id);
-                Frame::placed(one, &cursor)
+                Some(Frame::placed(one, &cursor))
             },
         );
         let position = match (replay.last, joined.retain) {

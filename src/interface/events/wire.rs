@@ -120,10 +120,9 @@ mod tests {
 
     #[test]
     fn presence_moves_no_cursor() {
-        let joined = Content::Joined(std::sync::Arc::new(crate::message::Member {
-            id: crate::message::MemberId::Connection([0; 15]),
-            joined_at: 0,
-        }));
+        let id = crate::message::MemberId::Connection([0; 15]);
+        let member = crate::message::Member { id, joined_at: 0 };
+        let joined = Content::Joined(std::sync::Arc::new(member), None);
         let joined = Publication::new(MessageId::nil(), Channel::from("a"), 0, joined);
         let block = text(publication(&joined, None, ("presence:join", "{}")));
         assert_eq!(block, "event: presence:join\ndata: {}\n\n");

@@ -143,11 +143,9 @@ impl Session {
                 (&channel, encoding),
                 &replay.publications,
                 REPLAYED_BYTES_MAX,
-                |event| Frame::replayed(event, request),
+                |event| Some(Frame::replayed(event, request)),
             ),
-            None => ctx.replay((&channel, encoding), &replay.publications, usize::MAX, |event| {
-                Frame::of(event, encoding)
-            }),
+            None => ctx.replay((&channel, encoding), &replay.publications, usize::MAX, |_| None),
         };
         given.bytes
     }

@@ -1,16 +1,17 @@
-//! A client's unfinished input: commands that wait for a verdict of the policies, and a binary
-//! packet whose attachments have not all arrived. Few sessions have either, and idle sessions have
-//! neither.
+//! A client's unfinished input: commands that wait for a verdict of the policies or for the other
+//! nodes of a cluster, a binary packet whose attachments have not all arrived, and a CONNECT whose
+//! session is asked for. Few sessions have any of it, and idle sessions have nothing.
 
 use std::collections::VecDeque;
 
+use super::detached::Resuming;
 use super::socketio::Pending;
 use super::wire::Request;
 use crate::interface::insforge::command::Command;
 use crate::limits::{COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX};
 use crate::message::{AckId, Action, Channel};
 
-/// Both kinds of unfinished input, in one box that is freed when it is empty.
+/// All kinds of unfinished input, in one box that is freed when it is empty.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished(Option<Box<Parts>>);
 
@@ -18,6 +19,7 @@ pub(super) struct Unfinished(Option<Box<Parts>>);
 struct Parts {
     pending: Option<Pending>,
     backlog: Backlog,
+    resuming: Option<Box<Resuming>>,
 }
 
 /// The waiting commands of one session, in the order in which they arrived, with their bytes.
@@ -51,6 +53,18 @@ impl Unfinished {
     /// Stores an incomplete binary packet.
     pub(super) fn keep_pending(&mut self, pending: Pending) {
         self.0.get_or_insert_default().pending = Some(pending);
+    }
+
+    /// Stores the request of a client whose session is asked for.
+    pub(super) fn keep_resuming(&mut self, resuming: Resuming) {
+        self.0.get_or_insert_default().resuming = Some(Box::new(resuming));
+    }
+
+    /// Removes that request and returns it, if there is one.
+    pub(super) fn take_resuming(&mut self) -> Option<Box<Resuming>> {
+        let resuming = self.0.as_mut()?.resuming.take();
+        self.tidy();
+        resuming
     }
 
     /// Returns whether any command waits.
@@ -96,7 +110,10 @@ impl Unfinished {
     }
 
     fn tidy(&mut self) {
-        let is_empty = |parts: &Parts| parts.pending.is_none() && parts.backlog.commands.is_empty();
+        let is_empty = |parts: &Parts| {
+            let is_idle = parts.pending.is_none() && parts.resuming.is_none();
+            is_idle && parts.backlog.commands.is_empty()
+        };
         if self.0.as_deref().is_some_and(is_empty) {
             self.0 = None;
         }
@@ -140,6 +157,11 @@ impl Waiting {
         }
     }
 
+    /// Returns whether the command changes the subscriptions of its client.
+    pub(super) fn changes_subscriptions(&self) -> bool {
+        changes_subscriptions(&self.request)
+    }
+
     /// Returns the action and the channel that policies judge; `None` if the command does not
     /// depend on policies.
     pub(super) fn judged(&self) -> Option<(Action, &Channel)> {
@@ -163,6 +185,15 @@ impl Waiting {
         };
         size_of::<Self>() + self.channel().map_or(0, |channel| channel.as_str().len()) + said
     }
+}
+
+/// Returns whether a command changes the subscriptions of its client.
+pub(super) fn changes_subscriptions(request: &Request) -> bool {
+    let command = match request {
+        Request::Command(command) => command,
+        Request::Invalid(..) | Request::Authenticate(_) | Request::Unknown => return false,
+    };
+    matches!(command, Command::Subscribe { .. } | Command::Unsubscribe { .. })
 }
 
 #[cfg(test)]

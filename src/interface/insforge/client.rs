@@ -13,6 +13,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::backlog::Unfinished;
+use super::sharing;
 use super::wire::{self, Request};
 use crate::broker::directory::Subscriber;
 use crate::broker::publish::{Submission, ToKeep};
@@ -23,7 +24,7 @@ use crate::interface::insforge::command::Command;
 use crate::interface::member::{self, SocketKey};
 use crate::mailbox::Publisher;
 use crate::message::{
-    AckId, Action, Activation, Channel, ConnId, Content, Credential, Durability, Encoding,
+    AckId, Action, Activation, Channel, ConnId, Content, Credential, Durability, Encoding, Mark,
     MessageId, Ordered, Publication, Refusal, RepeatKey, ReplayWish, Reply, Settled, Transport,
 };
 use crate::metrics::Counters;
@@ -57,6 +58,11 @@ impl Client {
     /// Returns the id that names the client to other clients.
     pub(super) fn socket_id(&self) -> String {
         member::socket_id(&self.socket_key)
+    }
+
+    /// Returns what tells the client from others: the key of its socket id, and its credential.
+    pub(super) fn who(&self) -> (SocketKey, Option<&Arc<Credential>>) {
+        (self.socket_key, self.credential.as_ref())
     }
 
     /// Returns the client as the broker counts it in a channel; `None` if it has no credential. All
@@ -143,12 +149,12 @@ impl Client {
         if !ctx.local.authorizer.allows(Action::Subscribe, channel, credential) {
             return Err(Refusal::SubscribeUnauthorized);
         }
-        if ctx.link.is_leaving {
+        if ctx.link.is_leaving() {
             return Err(Refusal::Overloaded);
         }
         note_permission(ctx);
         let options = definition.options;
-        let replay = ReplayWish { seconds: options.retain.seconds(), after: None };
+        let replay = ReplayWish { seconds: options.retain.seconds(), after: None, behind: None };
         let joining = Joining { options, reply, replay, replays_again: false, comes_back: false };
         let subscriber = self.subscriber(ctx.id, encoding, ctx.transport());
         subscriber.map_or(Ok(()), |subscriber| ctx.join(subscriber, channel, &joining))
@@ -157,15 +163,23 @@ impl Client {
     /// Acknowledges a subscription and sends the channel's retained publications. Returns the bytes
     /// of the publications sent.
     pub(super) fn on_joined(ctx: &mut Context<'_>, activation: Activation) -> usize {
+        sharing::joined(ctx, &activation);
+        let has_replay = !activation.replay.publications.is_empty();
+        let mark = has_replay.then(|| sharing::replayed(ctx, &activation)).flatten();
         let Activation { channel, encoding, reply, presence, present, replay, .. } = activation;
         let last = replay.last;
         let subscribed = Reply::Subscribed { channel: channel.clone(), presence, present, last };
         answer(ctx, &subscribed, reply);
         let publications = &replay.publications;
-        let frame_of = |publication: &Arc<Publication>| Frame::of(publication, encoding);
-        let replayed = ctx.replay((&channel, encoding), publications, usize::MAX, frame_of);
+        let is_last =
+            |one: &Arc<Publication>| publications.last().is_some_and(|it| Arc::ptr_eq(it, one));
+        let own_frame = |publication: &Arc<Publication>| {
+            let mark = mark.filter(|_| is_last(publication))?;
+            Some(Frame::marked(publication, encoding, &mark))
+        };
+        let replayed = ctx.replay((&channel, encoding), publications, usize::MAX, own_frame);
         if let Some(last) = publications.last().filter(|_| replayed.is_any_given) {
-            note_replay(ctx, last);
+            note_replay(ctx, mark.unwrap_or_else(|| last.mark()));
         }
         replayed.bytes
     }
@@ -181,7 +195,7 @@ impl Client {
     ) -> Result<Option<MessageId>, Refusal> {
         let definition = ctx.shared.broker.definitions.load().find(channel.as_str()).cloned();
         let credential = self.credential.as_ref().ok_or(Refusal::PublishUnauthorized)?;
-        if ctx.link.is_leaving {
+        if ctx.link.is_leaving() {
             return Err(Refusal::Overloaded);
         }
         if !ctx.is_subscribed(channel) {
@@ -247,7 +261,8 @@ impl Client {
     }
 
     /// Acknowledges an unsubscribe command.
-    pub(super) fn on_left(ctx: &mut Context<'_>, reply: Option<AckId>) {
+    pub(super) fn on_left(ctx: &mut Context<'_>, channel: &Channel, reply: Option<AckId>) {
+        sharing::left(ctx, channel);
         answer(ctx, &Reply::Unsubscribed, reply);
     }
 
@@ -272,6 +287,7 @@ impl Client {
             return Err(Refusal::OtherIdentity);
         }
         self.credential = Some(newer);
+        sharing::changed(ctx);
         answer(ctx, &Reply::Authenticated, ack);
         Ok(())
     }
@@ -338,12 +354,12 @@ fn note_permission(ctx: &mut Context<'_>) {
     }
 }
 
-/// Records the last retained publication that was sent to the client, if the session can be
-/// resumed.
-fn note_replay(ctx: &mut Context<'_>, last: &Publication) {
+/// Records what the client remembers of the last retained publication that it was sent, if the
+/// session can be resumed.
+fn note_replay(ctx: &mut Context<'_>, mark: Mark) {
     let (Some(detached), Some(state)) = (&ctx.local.detached, ctx.link.resume_mut()) else {
         return;
     };
-    state.sent.replayed = Some((detached.log.end(), last.id));
+    state.sent.replayed = Some((detached.log.end(), mark));
     state.sent.last = state.sent.replayed;
 }

@@ -7,15 +7,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::recovery::{Resume, encode_id};
+use super::recovery::Resume;
 use crate::broker::directory::Directory;
 use crate::broker::link::ResumeState;
 use crate::broker::resume_log::{Log, Position, Sent};
+use crate::broker::sharing::Sharing;
 use crate::config::Recovery;
 use crate::interface::member::SocketKey;
 use crate::limits::{RECOVERABLE_CHANNELS_MAX, RECOVERABLE_MAX};
 use crate::message::{
-    Channel, ConnId, Credential, Encoding, Millis, PrivateId, RecoveryKey, WorkerId,
+    Channel, ConnId, Credential, Encoding, Millis, PrivateId, RecoveryKey, SessionWish, WorkerId,
 };
 
 /// A worker's sessions that can be resumed.
@@ -30,18 +31,31 @@ pub struct Detached {
     /// Detached sessions with the time at which each is discarded, in milliseconds since the node
     /// started, in that order. An entry stays here after its session was resumed.
     away: VecDeque<(Millis, RecoveryKey)>,
+    /// Sessions that are to be shared with other nodes, each with the time, in that order.
+    changed: VecDeque<(Millis, RecoveryKey)>,
+    /// Sessions whose last word to the nodes is to be said again, in the same way.
+    said: VecDeque<(Millis, RecoveryKey)>,
     /// The number of detached sessions, and of the channels of all of them together.
     sessions_away: usize,
     channels_away: usize,
 }
 
 /// The verified request of a client to resume an earlier session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Resuming {
     /// The session, and the last publication that the client received.
     pub resume: Resume,
     /// The credential in the request, verified.
     pub credential: Arc<Credential>,
+}
+
+/// A session that is to be shared with other nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct ToShare {
+    /// The session.
+    pub key: RecoveryKey,
+    /// Whether its last word is to be said again, although nothing may have changed.
+    pub is_again: bool,
 }
 
 /// The state of a session that can be resumed.
@@ -68,6 +82,8 @@ pub(super) struct Away {
     pub(super) dropped: Position,
     /// See [`ResumeState::policies`].
     pub(super) policies: Option<u64>,
+    /// See [`ResumeState::sharing`].
+    pub(super) sharing: Option<Box<Sharing>>,
     /// When it is discarded, in milliseconds since the node started.
     pub(super) until: Millis,
 }
@@ -95,6 +111,8 @@ impl Detached {
             log: Log::new(terms.window_ms, terms.log_bytes),
             places: HashMap::new(),
             away: VecDeque::new(),
+            changed: VecDeque::new(),
+            said: VecDeque::new(),
             sessions_away: 0,
             channels_away: 0,
         }
@@ -102,13 +120,19 @@ impl Detached {
 
     /// Discards detached sessions whose time has passed, then the oldest while there are more than
     /// [`RECOVERABLE_MAX`] sessions or [`RECOVERABLE_CHANNELS_MAX`] channels, and drops expired
-    /// entries of the log.
-    pub fn expire(&mut self, now: Millis, directory: &Directory, worker: WorkerId) {
+    /// entries of the log. Returns what the nodes of a cluster are to know of the discarded ones.
+    pub fn expire(
+        &mut self,
+        now: Millis,
+        directory: &Directory,
+        worker: WorkerId,
+    ) -> Vec<(RecoveryKey, SessionWish)> {
+        let mut ended = Vec::new();
         loop {
             self.log.trim(now);
-            let Some(&(until, key)) = self.away.front() else { return };
+            let Some(&(until, key)) = self.away.front() else { return ended };
             if until > now && !self.is_full() {
-                return;
+                return ended;
             }
             self.away.pop_front();
             // The session may have been resumed since, and even detached again with a later time.
@@ -120,23 +144,78 @@ impl Detached {
                 for (channel, _) in &away.channels {
                     directory.back(channel, worker);
                 }
+                let end = away.sharing.and_then(|sharing| sharing.end());
+                ended.extend(end.map(|end| (key, end)));
             }
         }
     }
 
-    /// Returns the time of the next call to [`Detached::expire`], in milliseconds since the node
-    /// started; `None` if no entry waits.
+    /// Returns the time of the next call to [`Detached::expire`] or [`Detached::next_to_share`], in
+    /// milliseconds since the node started; `None` if no entry waits.
     pub fn next(&self) -> Option<Millis> {
-        self.away.front().map(|(until, _)| *until)
+        let fronts = [&self.away, &self.changed, &self.said].map(|all| all.front());
+        fronts.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    /// Notes that a session is to be shared with other nodes at this time, or that its last word is
+    /// to be said again then if `is_again`, unless that is noted already.
+    pub(super) fn note(
+        &mut self,
+        key: RecoveryKey,
+        sharing: &mut Sharing,
+        at: Millis,
+        is_again: bool,
+    ) {
+        if !std::mem::replace(&mut sharing.is_noted[usize::from(is_again)], true) {
+            let list = if is_again { &mut self.said } else { &mut self.changed };
+            list.push_back((at, key));
+        }
+    }
+
+    /// Returns a session that is to be shared with other nodes now; `None` if no session is due.
+    pub fn next_to_share(&mut self, now: Millis) -> Option<ToShare> {
+        for (at, all) in [&mut self.changed, &mut self.said].into_iter().enumerate() {
+            if let Some((_, key)) = all.pop_front_if(|(due, _)| *due <= now) {
+                return Some(ToShare { key, is_again: at == 1 });
+            }
+        }
+        None
+    }
+
+    /// Returns the connection of a session; `None` if it has none.
+    pub fn connection(&self, key: &RecoveryKey) -> Option<ConnId> {
+        match self.places.get(key)? {
+            Place::Here(connection) => Some(*connection),
+            Place::Away(_) => None,
+        }
+    }
+
+    /// Returns a detached session.
+    pub(super) fn away_mut(&mut self, key: &RecoveryKey) -> Option<&mut Away> {
+        match self.places.get_mut(key)? {
+            Place::Away(away) => Some(away),
+            Place::Here(_) => None,
+        }
     }
 
     /// Returns the worker that holds the session `id`, if the client must move there to resume it.
     /// Returns `None` if the client, which is at worker `here`, must stay: the session is held
-    /// there, or is from another start of the node, or names none of the `workers` workers.
-    pub(super) fn home(&self, id: &PrivateId, here: WorkerId, workers: usize) -> Option<WorkerId> {
+    /// there, or is from another start of the node, or names none of the `workers` workers. If
+    /// sessions are shared with other nodes, each has a worker on every node.
+    pub(super) fn home(
+        &self,
+        id: &PrivateId,
+        here: WorkerId,
+        (workers, are_shared): (usize, bool),
+    ) -> Option<WorkerId> {
         let is_ours = id.start == self.start;
-        let is_known = id.worker.index() < workers;
-        (is_ours && is_known && id.worker != here).then_some(id.worker)
+        let home = match are_shared {
+            true => id.worker.index() % workers,
+            false => id.worker.index(),
+        };
+        let home = WorkerId(u8::try_from(home).ok()?);
+        let is_known = home.index() < workers;
+        ((is_ours || are_shared) && is_known && home != here).then_some(home)
     }
 
     /// Returns whether this worker, `here`, created a private id since the node started.
@@ -148,12 +227,13 @@ impl Detached {
     pub(super) fn begin(&mut self, key: RecoveryKey, connection: ConnId) -> ResumeState {
         let sent = Sent { connected: self.log.end(), replayed: None, last: None };
         self.stays(key, connection);
-        ResumeState { key, sent, policies: None, resuming: None }
+        ResumeState { key, sent, policies: None, resuming: None, sharing: None }
     }
 
     /// Returns the id by which the client can ask to resume the session later.
-    pub(super) fn private_id(&self, key: RecoveryKey, here: WorkerId) -> String {
-        encode_id(&PrivateId { worker: here, start: self.start, key })
+    pub(super) fn private_id(&self, state: &ResumeState, here: WorkerId) -> PrivateId {
+        let own = PrivateId { worker: here, start: self.start, key: state.key };
+        state.sharing.as_ref().map_or(own, |sharing| sharing.id)
     }
 
     /// Looks up the session that a client with this credential wants to resume.
@@ -161,9 +241,7 @@ impl Detached {
         match self.places.get(key) {
             None => Found::Nothing,
             Some(Place::Here(connection)) => Found::Here(*connection),
-            Some(Place::Away(away)) if is_same_client(&away.credential, credential) => {
-                Found::Theirs
-            }
+            Some(Place::Away(away)) if away.credential.is_same_client(credential) => Found::Theirs,
             Some(Place::Away(_)) => Found::Foreign,
         }
     }
@@ -206,13 +284,6 @@ impl Detached {
     }
 }
 
-/// Returns whether two credentials belong to the same client, which alone may resume its session.
-/// The expiry of the token is not compared, because it concerns only the new connection.
-pub(super) fn is_same_client(one: &Credential, other: &Credential) -> bool {
-    (&one.id, &one.email, &one.role, one.is_user)
-        == (&other.id, &other.email, &other.role, other.is_user)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +309,7 @@ mod tests {
             sent: Sent { connected: 0, replayed: None, last: None },
             dropped: 0,
             policies: None,
+            sharing: None,
             until,
         }
     }
@@ -280,9 +352,11 @@ mod tests {
     fn home_is_another_worker_of_this_start() {
         let detached = detached();
         let id = |worker, start| PrivateId { worker: WorkerId(worker), start, key: [1; 15] };
-        assert_eq!(detached.home(&id(1, 7), HERE, 2), Some(WorkerId(1)));
-        assert_eq!(detached.home(&id(0, 7), HERE, 2), None, "the client is there");
-        assert_eq!(detached.home(&id(1, 8), HERE, 2), None, "an earlier start");
-        assert_eq!(detached.home(&id(2, 7), HERE, 2), None, "no such worker");
+        assert_eq!(detached.home(&id(1, 7), HERE, (2, false)), Some(WorkerId(1)));
+        assert_eq!(detached.home(&id(0, 7), HERE, (2, false)), None, "the client is there");
+        assert_eq!(detached.home(&id(1, 8), HERE, (2, false)), None, "an earlier start");
+        assert_eq!(detached.home(&id(2, 7), HERE, (2, false)), None, "no such worker");
+        let foreign = detached.home(&id(3, 8), HERE, (2, true));
+        assert_eq!(foreign, Some(WorkerId(1)), "any node can resume it");
     }
 }

@@ -9,7 +9,7 @@ use super::violation::Violation;
 use crate::codec::json::push_json;
 use crate::config::EngineIo as Timings;
 use crate::limits::MESSAGE_BYTES_MAX;
-use crate::message::{SessionId, WorkerId};
+use crate::message::{NodeTag, SessionId, WorkerId};
 
 /// The separator between the packets of a payload.
 const SEPARATOR: u8 = 0x1e;
@@ -124,31 +124,42 @@ fn separate(payload: &mut Vec<u8>) {
     }
 }
 
-/// Returns the opening packet. `upgrades` says whether the session may move to a WebSocket.
-pub fn open(session: &SessionId, upgrades: bool, timings: &Timings) -> String {
+/// Returns the opening packet. `id` is the session's, as clients see it. `upgrades` says whether
+/// the session may move to a WebSocket.
+pub fn open(id: &str, upgrades: bool, timings: &Timings) -> String {
     let upgrades = if upgrades { r#"["websocket"]"# } else { "[]" };
     format!(
-        r#"0{{"sid":"{}","upgrades":{upgrades},"pingInterval":{},"pingTimeout":{},"maxPayload":{MESSAGE_BYTES_MAX}}}"#,
-        encode_id(session),
-        timings.ping_interval_ms,
-        timings.ping_timeout_ms,
+        r#"0{{"sid":"{id}","upgrades":{upgrades},"pingInterval":{},"pingTimeout":{},"maxPayload":{MESSAGE_BYTES_MAX}}}"#,
+        timings.ping_interval_ms, timings.ping_timeout_ms,
     )
 }
 
-/// Returns a session id as clients see it: 20 characters.
-pub fn encode_id(session: &SessionId) -> String {
-    let mut bytes = [0; 15];
+/// Bytes of a session id without the tag of a node.
+const ID_BYTES: usize = 15;
+
+/// Returns a session id as clients see it: 20 characters, or 26 if it names the session's node.
+pub fn encode_id(session: &SessionId, node: Option<NodeTag>) -> String {
+    let mut bytes = [0; ID_BYTES + 4];
     bytes[0] = session.worker.0;
     bytes[1..5].copy_from_slice(&session.slot.to_be_bytes());
-    bytes[6..].copy_from_slice(&session.key);
+    bytes[6..ID_BYTES].copy_from_slice(&session.key);
+    let Some(NodeTag(tag)) = node else { return URL_SAFE_NO_PAD.encode(&bytes[..ID_BYTES]) };
+    bytes[ID_BYTES..].copy_from_slice(&tag);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes a session id. Returns `None` for a text that [`encode_id`] cannot have returned.
-pub fn decode_id(text: &str) -> Option<SessionId> {
-    let bytes: [u8; 15] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-    let [worker, s0, s1, s2, s3, 0, key @ ..] = bytes else { return None };
-    Some(SessionId { worker: WorkerId(worker), slot: u32::from_be_bytes([s0, s1, s2, s3]), key })
+/// Decodes a session id. Returns the session, and its node if that is not `own`. Returns `None` for
+/// a text that [`encode_id`] cannot have returned on a node that has a tag if this one has.
+pub fn decode_id(text: &str, own: Option<NodeTag>) -> Option<(SessionId, Option<NodeTag>)> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (id, tag) = bytes.split_first_chunk::<ID_BYTES>()?;
+    let elsewhere = match own {
+        Some(own) => Some(NodeTag(tag.try_into().ok()?)).filter(|tag| *tag != own),
+        None => tag.is_empty().then_some(None)?,
+    };
+    let [worker, s0, s1, s2, s3, 0, key @ ..] = *id else { return None };
+    let slot = u32::from_be_bytes([s0, s1, s2, s3]);
+    Some((SessionId { worker: WorkerId(worker), slot, key }, elsewhere))
 }
 
 /// The reason why an Engine.IO request is refused.
@@ -166,6 +177,8 @@ pub enum RequestError {
     BadHandshakeMethod,
     /// The request contradicts itself, or its session cannot serve it.
     BadRequest,
+    /// The page that sends the request may not use the node.
+    Forbidden,
     /// `EIO` is not 4.
     UnsupportedVersion,
 }
@@ -178,6 +191,7 @@ impl RequestError {
             Self::UnknownSession => "Session ID unknown",
             Self::BadHandshakeMethod => "Bad handshake method",
             Self::NoUpgrade | Self::Jsonp | Self::BadRequest => "Bad request",
+            Self::Forbidden => "Forbidden",
             Self::UnsupportedVersion => "Unsupported protocol version",
         }
     }
@@ -189,7 +203,10 @@ impl RequestError {
             Self::NoUpgrade => Some(Unsupported::NoUpgrade),
             Self::Jsonp => Some(Unsupported::Jsonp),
             Self::UnsupportedVersion => Some(Unsupported::Version),
-            Self::UnknownSession | Self::BadHandshakeMethod | Self::BadRequest => None,
+            Self::UnknownSession
+            | Self::BadHandshakeMethod
+            | Self::BadRequest
+            | Self::Forbidden => None,
         }
     }
 
@@ -201,6 +218,7 @@ impl RequestError {
             Self::UnknownSession => 1,
             Self::BadHandshakeMethod => 2,
             Self::NoUpgrade | Self::Jsonp | Self::BadRequest => 3,
+            Self::Forbidden => 4,
             Self::UnsupportedVersion => 5,
         };
         let mut json = format!(r#"{{"code":{code},"message":"{}""#, self.message());
@@ -268,6 +286,17 @@ mod tests {
     }
 
     #[test]
+    fn an_id_of_one_node_has_the_bytes_that_it_always_had() {
+        let session = SessionId { worker: WorkerId(1), slot: 2, key: *b"secretkey" };
+        assert_eq!(encode_id(&session, None), "AQAAAAIAc2VjcmV0a2V5");
+        assert_eq!(encode_id(&session, Some(NodeTag(*b"node"))), "AQAAAAIAc2VjcmV0a2V5bm9kZQ");
+        for bad in ["", "AQAAAAIAc2VjcmV0a2V", "AQAAAAIAc2VjcmV0a2V5bm9k", "AQAAAAIBc2VjcmV0a2V5"] {
+            assert_eq!(decode_id(bad, None), None, "{bad}");
+            assert_eq!(decode_id(bad, Some(NodeTag(*b"node"))), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn jsonp_clients_are_told_why_in_a_script() {
         let script = jsonp_refusal("0);alert(1", false, "no \"JSONP\"");
         let open = r#"0{\"sid\":\"refused\",\"upgrades\":[],\"pingInterval\":25000,\"pingTimeout\":20000}"#;
@@ -279,16 +308,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_round_trip(worker: u8, slot: u32, key: [u8; 9]) {
+        fn ids_round_trip(worker: u8, slot: u32, key: [u8; 9], tag: [u8; 4]) {
             let session = SessionId { worker: WorkerId(worker), slot, key };
-            let text = encode_id(&session);
+            let text = encode_id(&session, None);
             prop_assert_eq!(text.len(), 20);
-            prop_assert_eq!(decode_id(&text), Some(session));
+            prop_assert_eq!(decode_id(&text, None), Some((session, None)));
+            let tag = NodeTag(tag);
+            prop_assert_eq!(decode_id(&text, Some(tag)), None);
+            let named = encode_id(&session, Some(tag));
+            prop_assert_eq!(named.len(), 26);
+            prop_assert!(named.starts_with(&text));
+            prop_assert_eq!(decode_id(&named, Some(tag)), Some((session, None)));
+            let other = NodeTag(tag.0.map(|byte| !byte));
+            prop_assert_eq!(decode_id(&named, Some(other)), Some((session, Some(tag))));
+            prop_assert_eq!(decode_id(&named, None), None);
         }
 
         #[test]
         fn no_text_is_a_surprise(text: String) {
-            let _ = (decode(&text), decode_id(&text), payload(&text).count());
+            let _ = (decode(&text), payload(&text).count());
+            let _ = (decode_id(&text, None), decode_id(&text, Some(NodeTag([0; 4]))));
         }
     }
 }

@@ -7,11 +7,11 @@ use super::rest::Route;
 use super::session::{App, Session};
 use super::unsupported::Unsupported;
 use crate::codec::http::{Method, Request, Response};
-use crate::interface::http::{Entrance, HttpContext, Outcome, Poll};
+use crate::interface::http::{Away, Entrance, HttpContext, Outcome, Poll};
 use crate::interface::rest::{ApiError, Reply};
 use crate::interface::websocket::upgrade;
 use crate::mailbox::{PollRefusal, Polled};
-use crate::message::{SessionId, WorkerId};
+use crate::message::{NodeTag, SessionId, WorkerId};
 
 /// The session of a client that upgrades to a WebSocket or opens a session on long-polling.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ enum Wanted {
     OpenOnWebSocket,
     Get(SessionId),
     Post(SessionId),
+    Pass(Away),
     Carry(SessionId),
 }
 
@@ -88,14 +89,15 @@ pub(in crate::interface) fn entrance(
         }
         Ok(Wanted::OpenOnWebSocket) => {
             let session = Session::websocket(app, now, timings, random);
-            upgrade(request, Opened::Session(session), subprotocol(request), None)
+            upgrade(http, request, Opened::Session(session), subprotocol(request), None)
         }
         Ok(Wanted::Get(session)) => Entrance::Poll(Poll::Get(session)),
         Ok(Wanted::Post(session)) => Entrance::Poll(Poll::Post(session)),
+        Ok(Wanted::Pass(away)) => Entrance::Pass(away),
         Ok(Wanted::Carry(session)) => {
             let probe = Probe::new(session, now.monotonic() + timings.upgrade_timeout_ms);
             let protocol = subprotocol(request);
-            upgrade(request, Opened::Probe(probe), protocol, Some(session.worker))
+            upgrade(http, request, Opened::Probe(probe), protocol, Some(session.worker))
         }
         Err(error) => Entrance::Respond(refused(http, request, error)),
     }
@@ -118,8 +120,14 @@ fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestEr
     };
     let sid = request.query_value("sid").map_err(|_| RequestError::UnknownSession)?;
     if let Some(sid) = sid {
-        let session = decode_id(&sid).filter(|session| is_here(http, session.worker));
-        let session = session.ok_or(RequestError::UnknownSession)?;
+        let decoded = decode_id(&sid, http.shared.tag);
+        let (session, elsewhere) = decoded.ok_or(RequestError::UnknownSession)?;
+        if let Some(node) = elsewhere {
+            return wanted_elsewhere(request, is_websocket, (session, node)).map(Wanted::Pass);
+        }
+        if !is_here(http, session.worker) {
+            return Err(RequestError::UnknownSession);
+        }
         return match request.method {
             Method::Get if is_websocket && request.upgrade => Ok(Wanted::Carry(session)),
             Method::Get if !is_websocket => Ok(Wanted::Get(session)),
@@ -142,6 +150,21 @@ fn wanted(http: &HttpContext<'_>, request: &Request) -> Result<Wanted, RequestEr
     match is_websocket {
         true => Ok(Wanted::OpenOnWebSocket),
         false => Ok(Wanted::Open),
+    }
+}
+
+/// Returns what a request wants of a session of another node. That node does not share the sockets
+/// of this one, so that a WebSocket is refused: the client stays on long-polling.
+fn wanted_elsewhere(
+    request: &Request,
+    is_websocket: bool,
+    (session, node): (SessionId, NodeTag),
+) -> Result<Away, RequestError> {
+    match request.method {
+        Method::Get if is_websocket && request.upgrade => Err(RequestError::UnknownSession),
+        Method::Get if !is_websocket => Ok(Away { node, session, is_post: false }),
+        Method::Post if !is_websocket => Ok(Away { node, session, is_post: true }),
+        _ => Err(RequestError::BadRequest),
     }
 }
 
@@ -179,6 +202,12 @@ fn refused(http: &HttpContext<'_>, request: &Request, error: RequestError) -> Re
         _ if request.upgrade => refused_upgrade(error),
         _ => Response::json(400, error.json()),
     }
+}
+
+/// Returns the refusal of a request by a page whose origin may not use the node, as the stock
+/// server refuses what its `allowRequest` forbids.
+pub(in crate::interface) fn refuse_origin() -> Response {
+    Response::json(403, RequestError::Forbidden.json())
 }
 
 /// Renders the answer to a polling request. If the session goes on, the outcome is unfinished: a

@@ -22,8 +22,9 @@
 //! files.
 //!
 //! A session whose connection is cut becomes one of the worker's [`detached`] sessions. `resume.rs`
-//! lets a client resume such a session. A [`Probe`] is a WebSocket that offers to carry a session
-//! that is on long-polling.
+//! lets a client resume such a session. In a cluster [`sharing`] tells the other nodes what each
+//! session is, and [`returning`] lets a client resume one that another node had. A [`Probe`] is a
+//! WebSocket that offers to carry a session that is on long-polling.
 //!
 //! [`Context::join`]: super::context::Context::join
 
@@ -40,10 +41,13 @@ mod msgpack;
 mod polling;
 mod probe;
 mod realtime;
+mod recovered;
 pub mod recovery;
 pub mod rest;
 mod resume;
+pub mod returning;
 mod session;
+pub mod sharing;
 pub mod socketio;
 mod suite;
 #[cfg(test)]

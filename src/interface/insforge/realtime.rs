@@ -18,7 +18,7 @@ use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
 use crate::interface::shared::Shared;
 use crate::limits::MESSAGE_BYTES_MAX;
-use crate::message::{Credential, Millis, Now, Refusal};
+use crate::message::{Credential, Mark, Millis, NotTaken, Now, Refusal, TakenSession};
 
 /// The only namespace of InsForge Realtime.
 const NAMESPACE: &str = "/";
@@ -189,20 +189,21 @@ impl Realtime {
         let resume = ctx.local.detached.as_ref().and_then(|detached| {
             let resume = recovery::resume(auth)?;
             let workers = ctx.shared.broker.mailboxes.workers.len();
-            Some((resume, detached.home(&resume.id, ctx.local.worker, workers)))
+            let all = (workers, ctx.shared.shares_sessions());
+            Some((resume, detached.home(&resume.id, ctx.local.worker, all)))
         });
         if let Some((_, Some(to))) = resume {
             return Next::Migrate { to, auth: auth.into() };
         }
         let Some(credential) = admit(ctx, auth) else { return Next::Stay };
         let Some((resume, _)) = resume else {
-            self.welcome(ctx, credential);
+            self.welcome(ctx, credential, None);
             return Next::Stay;
         };
         let resuming = Resuming { resume, credential };
         match resume::resume(&mut self.client, ctx, &resuming) {
-            Resumed::Yes => {}
-            Resumed::No => self.welcome(ctx, resuming.credential),
+            Resumed::Yes | Resumed::Asked => {}
+            Resumed::No => self.welcome(ctx, resuming.credential, resuming.resume.offset),
             Resumed::Displaces(old) => {
                 return Next::Displace { old, resuming: Box::new(resuming) };
             }
@@ -214,7 +215,8 @@ impl Realtime {
     /// an earlier one.
     pub(super) fn enter_anew(&mut self, ctx: &mut Context<'_>, auth: &str) {
         if let Some(credential) = admit(ctx, auth) {
-            self.welcome(ctx, credential);
+            let before = recovery::resume(auth).and_then(|resume| resume.offset);
+            self.welcome(ctx, credential, before);
         }
     }
 
@@ -228,14 +230,36 @@ impl Realtime {
         is_theirs: bool,
     ) {
         let resumed = resume::resume_displaced(&mut self.client, ctx, resuming, is_theirs);
-        if resumed != Resumed::Yes {
-            self.welcome(ctx, resuming.credential.clone());
+        self.enter_unless(ctx, resumed, resuming);
+    }
+
+    /// Continues to resume a session that the nodes of the cluster were asked for. Returns it if it
+    /// is taken over and the client does not wait for it.
+    pub(super) fn on_taken(
+        &mut self,
+        ctx: &mut Context<'_>,
+        taken: Result<TakenSession, NotTaken>,
+    ) -> Option<TakenSession> {
+        let Some(resuming) = self.client.unfinished.take_resuming() else { return taken.ok() };
+        let resumed = resume::taken(&mut self.client, ctx, &resuming, taken);
+        self.enter_unless(ctx, resumed, &resuming);
+        None
+    }
+
+    fn enter_unless(&mut self, ctx: &mut Context<'_>, resumed: Resumed, resuming: &Resuming) {
+        if !matches!(resumed, Resumed::Yes | Resumed::Asked) {
+            self.welcome(ctx, resuming.credential.clone(), resuming.resume.offset);
         }
     }
 
-    fn welcome(&mut self, ctx: &mut Context<'_>, credential: Arc<Credential>) {
+    fn welcome(
+        &mut self,
+        ctx: &mut Context<'_>,
+        credential: Arc<Credential>,
+        before: Option<Mark>,
+    ) {
         self.client.credential = Some(credential);
-        resume::welcome(&mut self.client, ctx);
+        resume::welcome(&mut self.client, ctx, before);
     }
 
     /// Handles a client that leaves the namespace. Its connection stays open if it enters again

@@ -10,11 +10,12 @@ use rand::rngs::StdRng;
 
 use super::client::{self, Client};
 use super::conformance::SocketIo;
-use super::detached::is_same_client;
 use super::engineio::{self, Packet};
 use super::polling::Polling;
 use super::realtime::Realtime;
 use super::resume;
+use super::returning;
+use super::sharing;
 use super::violation::Violation;
 use crate::broker::directory::Subscriber;
 use crate::codec::websocket::{Opcode, frame};
@@ -89,8 +90,13 @@ impl Session {
 
     /// Returns the payload that answers the request that opened a session on long-polling.
     pub(in crate::interface) fn opening(&self, ctx: &Context<'_>) -> String {
+        engineio::open(&self.shown_id(ctx), true, &ctx.shared.timings)
+    }
+
+    /// Returns the session's id as clients see it.
+    fn shown_id(&self, ctx: &Context<'_>) -> String {
         let id = SessionId { worker: ctx.local.worker, slot: ctx.id.slot, key: self.key };
-        engineio::open(&id, true, &ctx.shared.timings)
+        engineio::encode_id(&id, ctx.shared.tag)
     }
 }
 
@@ -98,9 +104,7 @@ impl Session {
 impl Session {
     /// Handles the opening of the session's WebSocket: sends the opening packet.
     pub fn on_open(&mut self, ctx: &mut Context<'_>) -> Next {
-        let (worker, slot) = (ctx.local.worker, ctx.id.slot);
-        let id = SessionId { worker, slot, key: self.key };
-        ctx.send_text(&engineio::open(&id, false, &ctx.shared.timings));
+        ctx.send_text(&engineio::open(&self.shown_id(ctx), false, &ctx.shared.timings));
         Next::Stay
     }
 
@@ -187,8 +191,8 @@ impl Session {
     }
 
     /// Handles the end of a subscription: acknowledges the unsubscribe command.
-    pub fn on_left(&mut self, ctx: &mut Context<'_>, _channel: &Channel, reply: Option<AckId>) {
-        Client::on_left(ctx, reply);
+    pub fn on_left(&mut self, ctx: &mut Context<'_>, channel: &Channel, reply: Option<AckId>) {
+        Client::on_left(ctx, channel, reply);
     }
 
     /// Answers a publish command after the cluster's stream has.
@@ -198,6 +202,10 @@ impl Session {
 
     /// Refuses a subscribe command whose channel the node could not hear.
     pub fn on_join_refused(ctx: &mut Context<'_>, channel: Channel, reply: Option<AckId>) {
+        if returning::refused(ctx) {
+            return;
+        }
+        sharing::changed(ctx);
         client::refuse(ctx, Some(channel), Refusal::Unavailable, reply);
     }
 
@@ -267,7 +275,7 @@ impl Session {
     /// Returns whether the session belongs to the client with this credential.
     pub fn holds(&self, credential: &Credential) -> bool {
         let Over::Realtime(Realtime { client, .. }) = &self.over else { return false };
-        let is_same = |held: &Arc<Credential>| is_same_client(held, credential);
+        let is_same = |held: &Arc<Credential>| held.is_same_client(credential);
         client.credential.as_ref().is_some_and(is_same)
     }
 

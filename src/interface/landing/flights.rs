@@ -10,16 +10,28 @@ use crate::cluster::limits::LIMBO_MS;
 use crate::limits::{LATE_PUBLICATIONS_BYTES_MAX, LATE_PUBLICATIONS_MAX};
 use crate::mailbox::{Keep, Keeping, Mail, Mailboxes, Publisher, Submitted};
 use crate::message::{
-    Audience, ChannelDefinition, Durability, Millis, Ordered, Publication, Record, Settled, Spread,
+    Attempt, Audience, ChannelDefinition, Durability, Millis, Ordered, Publication, Record,
+    Settled, Spread, StreamPlace,
 };
 
 /// Publications under way, by the tokens that name them.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    flying: HashMap<u64, Submitted>,
+    flying: HashMap<u64, Flying>,
     last: u64,
     late: Late,
 }
+
+/// A publication under way.
+#[derive(Debug)]
+struct Flying {
+    submitted: Submitted,
+    /// What history keeps of it beside the audience, once the stream has it.
+    at: At,
+}
+
+/// The place of a publication in the stream, and whether that has recognized a repetition.
+type At = (Option<StreamPlace>, Attempt);
 
 /// Publications that the stream did not answer in time. History keeps those that it answers later.
 #[derive(Debug, Default)]
@@ -31,29 +43,39 @@ struct Late {
 }
 
 impl Flights {
+    /// Returns whether nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.flying.is_empty()
+    }
+
     /// Notes a publication that departs now. Returns its token, which no other one has.
     pub(super) fn depart(&mut self, submitted: Submitted) -> u64 {
         self.last += 1;
-        self.flying.insert(self.last, submitted);
+        self.flying.insert(self.last, Flying { submitted, at: At::default() });
         self.last
     }
 
-    /// Takes what became of a publication. Returns false if history will lack it, although the
-    /// stream has it or may have it.
+    /// Takes what became of a publication, in this epoch of the stream. Returns false if history
+    /// will lack it, although the stream has it or may have it.
     pub(super) fn settled(
         &mut self,
         mailboxes: &Mailboxes,
-        token: u64,
-        published: Published,
+        (token, published): (u64, Published),
+        epoch: u64,
         now: Millis,
     ) -> bool {
         let ordered = match published {
-            Published::Late(_) => {
-                return self.late.take(token).is_none_or(|one| keep(mailboxes, one));
+            Published::Late(seq) => {
+                // Its publisher may have published it again meanwhile.
+                let at = (Some(StreamPlace { epoch, seq }), Attempt::Repeated);
+                return self.late.take(token).is_none_or(|one| keep(mailboxes, one, at));
             }
-            Published::Stored { .. } => {
-                let Some(submitted) = self.flying.get(&token) else { return true };
-                if submitted.is_counted() {
+            Published::Stored { seq, duplicate } => {
+                let Some(flying) = self.flying.get_mut(&token) else { return true };
+                let place = StreamPlace { epoch, seq };
+                let attempt = if duplicate { Attempt::Repeated } else { Attempt::First };
+                flying.at = (Some(place), attempt);
+                if flying.submitted.is_counted() {
                     return true;
                 }
                 Ordered::Stored(None)
@@ -69,15 +91,15 @@ impl Flights {
             }
             Published::Unknown => Ordered::Unknown,
         };
-        let Some(submitted) = self.flying.remove(&token) else { return true };
-        let is_kept = match (&ordered, &submitted.keep) {
+        let Some(flying) = self.flying.remove(&token) else { return true };
+        let is_kept = match (&ordered, &flying.submitted.keep) {
             (Ordered::Unknown, Some(keeping)) => {
-                let one = (submitted.publication.clone(), keeping.definition.clone());
-                self.late.put(token, one, now)
+                let publication = flying.submitted.publication.clone();
+                self.late.put(token, (publication, keeping.definition.clone()), now)
             }
             _ => true,
         };
-        finish(mailboxes, submitted, ordered);
+        finish(mailboxes, flying, ordered);
         is_kept
     }
 
@@ -85,20 +107,21 @@ impl Flights {
     pub(super) fn fail(&mut self, mailboxes: &Mailboxes, now: Millis) {
         let tokens: Vec<_> = self.flying.keys().copied().collect();
         for token in tokens {
-            self.settled(mailboxes, token, Published::Unknown, now);
+            self.settled(mailboxes, (token, Published::Unknown), 0, now);
         }
     }
 
     /// Takes the audience of a publication that the stream has.
     pub(super) fn counted(&mut self, mailboxes: &Mailboxes, token: u64, spread: Spread) {
-        if let Some(submitted) = self.flying.remove(&token) {
-            finish(mailboxes, submitted, Ordered::Stored(Some(Box::new(spread))));
+        if let Some(flying) = self.flying.remove(&token) {
+            finish(mailboxes, flying, Ordered::Stored(Some(Box::new(spread))));
         }
     }
 }
 
 /// Answers the publisher of a publication, after history was given it if the stream has it.
-fn finish(mailboxes: &Mailboxes, mut submitted: Submitted, ordered: Ordered) {
+fn finish(mailboxes: &Mailboxes, flying: Flying, ordered: Ordered) {
+    let Flying { mut submitted, at: (place, attempt) } = flying;
     if let Some(stream) = &mailboxes.stream {
         stream.publications.taken(&submitted);
     }
@@ -107,7 +130,7 @@ fn finish(mailboxes: &Mailboxes, mut submitted: Submitted, ordered: Ordered) {
             let audience = spread.as_ref().map_or_else(Audience::default, |one| one.audience);
             let publication = submitted.publication.clone();
             if let Some(Keeping { definition, level, ticket }) = submitted.keep.take() {
-                let record = Record { publication, definition, audience };
+                let record = Record { publication, definition, audience, place, attempt };
                 mailboxes.history.fulfil(Keep { record, level, ticket });
             }
         }
@@ -140,10 +163,12 @@ fn release_history(mailboxes: &Mailboxes, submitted: &mut Submitted) {
 fn keep(
     mailboxes: &Mailboxes,
     (publication, definition): (Arc<Publication>, Arc<ChannelDefinition>),
+    (place, attempt): At,
 ) -> bool {
-    let Some(place) = mailboxes.history.reserve(publication.content.bytes()) else { return false };
-    let record = Record { publication, definition, audience: Audience::default() };
-    place.post(Keep { record, level: Durability::Memory, ticket: None });
+    let Some(room) = mailboxes.history.reserve(publication.content.bytes()) else { return false };
+    let audience = Audience::default();
+    let record = Record { publication, definition, audience, place, attempt };
+    room.post(Keep { record, level: Durability::Memory, ticket: None });
     true
 }
 

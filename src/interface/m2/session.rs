@@ -204,7 +204,7 @@ fn subscriber(connection: ConnId) -> Subscriber {
 
 fn subscribe(ctx: &mut Context<'_>, resource: &Channel) -> Result<(), Fault> {
     let is_full = usize::from(ctx.link.subscribed) >= ctx.shared.m2.subscriptions;
-    if is_full && !ctx.link.is_leaving && !ctx.is_subscribed(resource) {
+    if is_full && !ctx.link.is_leaving() && !ctx.is_subscribed(resource) {
         return Err(Fault::TooManySubscriptions);
     }
     let joining = Joining {

@@ -133,6 +133,15 @@ impl ApiError {
         Self::new(503, "BACKPLANE_UNKNOWN", message).advise("Read it before you make it again")
     }
 
+    /// 503 with `Retry-After`: the message at which the page should begin is on no node that
+    /// answers, and some do not answer.
+    pub fn incomplete() -> Self {
+        let message = "before: Nodes that may have this message do not answer at the moment";
+        Self::new(503, "BACKPLANE_UNAVAILABLE", message)
+            .retry()
+            .advise("Try again after a second, or begin again without a cursor")
+    }
+
     /// 503: the cluster's stream did not answer in time, so that it is not known whether it has the
     /// publication with this id.
     pub fn unknown(id: MessageId) -> Self {
@@ -149,6 +158,34 @@ impl ApiError {
         Self::new(503, "OVERLOADED", message)
             .retry()
             .advise("Try again after a second; the operator can raise the limit")
+    }
+
+    /// 503 with `Retry-After`: the node has as many connections as it may have.
+    pub fn too_many_connections() -> Self {
+        let message = "The node has as many connections as it may have";
+        Self::new(503, "OVERLOADED", message)
+            .retry()
+            .advise("Try again after a second; the operator can raise limits.connections")
+    }
+
+    /// 429 with `Retry-After`: the caller's address has as many connections as it may have.
+    pub fn too_many_of_address() -> Self {
+        let message = "This address has as many connections as it may have";
+        Self::new(429, "RATE_LIMITED", message).retry().advise("Close another connection first")
+    }
+
+    /// 503 with `Retry-After`: more sessions begin than may in a second.
+    pub fn too_many_handshakes() -> Self {
+        Self::new(503, "OVERLOADED", "The node begins no more sessions in this second")
+            .retry()
+            .advise("Try again after a second")
+    }
+
+    /// 429 with `Retry-After`: the caller's address sends too many requests without a credential.
+    pub fn too_many_requests() -> Self {
+        Self::new(429, "RATE_LIMITED", "This address sends too many requests without a credential")
+            .retry()
+            .advise("Try again after a second, or send a credential")
     }
 
     /// 400: no message has the id at which the page should begin.
@@ -176,6 +213,12 @@ impl ApiError {
     pub fn stopping() -> Self {
         let message = "The node is stopping and takes no new clients";
         Self::new(503, "DRAINING", message).retry().advise("Connect again")
+    }
+
+    /// 403: the request was sent by a page whose origin may not use the node.
+    pub fn foreign_origin() -> Self {
+        Self::new(403, "FORBIDDEN", "Pages of this origin may not use this node")
+            .advise("The setting cors.allowed_origins of the node lists those that may")
     }
 
     /// 500: the store failed. The log has the cause.
@@ -274,6 +317,7 @@ impl From<StoreRefusal> for ApiError {
             StoreRefusal::Failed => Self::store_failed(),
             StoreRefusal::Unavailable => Self::change_unavailable(),
             StoreRefusal::Unknown => Self::change_unknown(),
+            StoreRefusal::Incomplete => Self::incomplete(),
         }
     }
 }
@@ -341,6 +385,11 @@ mod tests {
             (ApiError::payload_too_large(5), 413, "PAYLOAD_TOO_LARGE"),
             (ApiError::overloaded(), 503, "OVERLOADED"),
             (ApiError::stopping(), 503, "DRAINING"),
+            (ApiError::too_many_connections(), 503, "OVERLOADED"),
+            (ApiError::too_many_handshakes(), 503, "OVERLOADED"),
+            (ApiError::too_many_requests(), 429, "RATE_LIMITED"),
+            (ApiError::too_many_of_address(), 429, "RATE_LIMITED"),
+            (ApiError::foreign_origin(), 403, "FORBIDDEN"),
             (ApiError::unknown_cursor(), 400, "INVALID_INPUT"),
             (ApiError::page_too_long(), 400, "INVALID_INPUT"),
             (ApiError::too_slow(), 503, "QUERY_TIMEOUT"),

@@ -19,8 +19,9 @@ pub struct Reply {
     /// The value of `forge-proxy-error`, which names what is wrong with the headers of a Forge
     /// call.
     pub proxy_error: Option<&'static str>,
-    /// The value of `Fanfare-Unconfirmed`: the nodes of a cluster that have not confirmed a change.
-    pub unconfirmed: Option<String>,
+    /// A header that names nodes of a cluster, and their names. It is rare, and replies are moved
+    /// often: with both headers in place a publish cost 80 instructions more.
+    pub nodes: Option<Box<(&'static str, String)>>,
     /// What a 401 says about the bearer token; `None` if the request alone decides.
     pub challenge: Option<Challenge>,
 }
@@ -40,7 +41,7 @@ impl Reply {
             retry_after_s: None,
             allow: None,
             proxy_error: None,
-            unconfirmed: None,
+            nodes: None,
             challenge: None,
         }
     }
@@ -48,7 +49,17 @@ impl Reply {
     /// Names the nodes of a cluster that have not confirmed in time that a change is in force
     /// there.
     pub(in crate::interface) fn unconfirmed_by(self, nodes: &[Box<str>]) -> Self {
-        Self { unconfirmed: (!nodes.is_empty()).then(|| nodes.join(", ")), ..self }
+        self.naming("Fanfare-Unconfirmed", nodes)
+    }
+
+    /// Names the nodes of a cluster whose part is missing, because they did not answer in time or
+    /// are gone.
+    pub(in crate::interface) fn unanswered_by(self, nodes: &[Box<str>]) -> Self {
+        self.naming("Fanfare-Unanswered", nodes)
+    }
+
+    fn naming(self, header: &'static str, nodes: &[Box<str>]) -> Self {
+        Self { nodes: (!nodes.is_empty()).then(|| Box::new((header, nodes.join(", ")))), ..self }
     }
 }
 
@@ -71,8 +82,9 @@ impl From<Reply> for Response {
         if let Some(code) = reply.proxy_error {
             response = response.header("forge-proxy-error", code);
         }
-        if let Some(nodes) = reply.unconfirmed {
-            response = response.header("Fanfare-Unconfirmed", nodes);
+        if let Some(nodes) = reply.nodes {
+            let (header, nodes) = *nodes;
+            response = response.header(header, nodes);
         }
         if let Some(challenge) = reply.challenge {
             response = response.header("WWW-Authenticate", challenge.value());

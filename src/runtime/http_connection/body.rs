@@ -78,6 +78,8 @@ impl HttpConnection {
                 self.await_bytes(due).await?;
             }
         }
+        // Records may hold more than was asked for.
+        self.input.extend(body.drain(length.min(body.len())..));
         // More may be there: the next request.
         self.terms.poller.note_unread(self.slot);
         Ok(body)

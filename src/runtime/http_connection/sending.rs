@@ -40,7 +40,7 @@ impl HttpConnection {
     }
 
     /// Returns the socket, and the responses that are still to be sent, which it is about to be
-    /// offered.
+    /// offered. They must be sealed before.
     pub(in crate::runtime) fn offer(&self) -> (&OwnedFd, &[u8]) {
         self.terms.poller.begin(self.slot, Want::Write);
         (self.socket(), &self.output[self.sent..])
@@ -62,7 +62,7 @@ impl HttpConnection {
         self.terms.counters.http_bytes_sent.add(taken as u64);
         self.sent += taken;
         if self.sent == self.output.len() {
-            self.sent = 0;
+            (self.sent, self.sealed) = (0, 0);
             self.terms.spare_output(std::mem::take(&mut self.output));
         }
         Ok(())
@@ -72,6 +72,7 @@ impl HttpConnection {
     pub(in crate::runtime) async fn flush(&mut self) -> Result<(), End> {
         let mut due = None;
         while !self.has_answered() {
+            self.seal()?;
             let (socket, bytes) = self.offer();
             let taken = send_slices(socket, &[IoSlice::new(bytes)]);
             self.note_taken(taken)?;
@@ -106,6 +107,7 @@ impl HttpConnection {
     /// Closes the connection after the last response. Waits [`CLOSE_LINGER_MS`] at most for the
     /// client to close as well, so that a reset does not destroy the response.
     pub(in crate::runtime) async fn finish(mut self: Box<Self>) {
+        self.say_end();
         let _ = shutdown(self.socket(), Shutdown::Write);
         let due = self.terms.shared.clock.monotonic() + CLOSE_LINGER_MS;
         loop {

@@ -152,6 +152,17 @@ impl Transmit for Direct {
     }
 }
 
+/// The result of sending an outbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    /// The kernel took everything that it was offered.
+    All,
+    /// The kernel takes no more bytes at the moment.
+    Full,
+    /// The connection has failed.
+    Failed,
+}
+
 /// Offers bytes to a socket without waiting. Returns how many it took.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
 //! send a close frame with the reason; dropping the connection silently is not accepted.
 
 mod closing;
+mod deflate;
 mod framing;
 mod limits;
 mod text;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::fleet::{Fleet, health};
 use crate::socket::Socket;
-use crate::support::{ANON_KEY, JWT_SECRET, Node, wait_until};
+use crate::support::{ANON_KEY, API_KEY, JWT_SECRET, Node, remove_settings, wait_until};
 
 const CHANNELS: &str = "/api/realtime/channels";
 const PERMISSIONS: &str = "/api/realtime/permissions";
@@ -41,7 +41,7 @@ fn try_change(
     path: &str,
     body: &Value,
 ) -> ((u16, Value), Option<String>) {
-    let bearer = format!("Bearer {}", crate::support::API_KEY);
+    let bearer = format!("Bearer {API_KEY}");
     let headers = [("authorization", &*bearer), ("content-type", "application/json")];
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let response = node.request(method, path, &headers, &body);
@@ -150,20 +150,39 @@ fn what_nats_has_lost_is_put_back() {
         assert!(all.contains(&"orders".to_owned()) && all.contains(&"more".to_owned()), "{all:?}");
     }
     // A node that starts with what it had follows what was changed while it was away.
+    let says = |node: &Node, what: &str| {
+        let output = node.output();
+        output.lines().filter(|line| line.contains(what) && line.contains("n1")).count()
+    };
+    // A server that is slow after its start may have made the other node silent before.
+    let silent = "another node of the cluster is silent";
+    let before = says(&fleet.nodes[1], silent);
+    let back = "another node of the cluster is heard again";
+    let was_back = says(&fleet.nodes[1], back);
     fleet.nodes[0].kill();
+    wait_until("the log names it", || says(&fleet.nodes[1], silent) > before);
     let later = json!({ "pattern": "later" });
     assert_eq!(try_change(&fleet.nodes[1], "POST", CHANNELS, &later).0.0, 201);
     fleet.nodes[0].restart();
     fleet.wait_until_healthy();
     assert!(patterns(&fleet.nodes[0]).contains(&"later".to_owned()));
+    wait_until("the log says that it is back", || says(&fleet.nodes[1], back) > was_back);
+    let before = says(&fleet.nodes[1], silent);
+    fleet.nodes[0].signal(Signal::TERM);
+    wait_until("the log says that it has left", || {
+        says(&fleet.nodes[1], "another node has left the cluster") == 1
+    });
+    assert_eq!(says(&fleet.nodes[1], silent), before, "a node that leaves is not called silent");
 }
 
 /// Runs `fanfare cluster import` on a data directory. Returns whether it found no conflict, and what
 /// it printed.
 fn import(fleet: &Fleet, place: &Path, more: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    remove_settings(&mut command);
     command.args(["cluster", "import", "--data-dir"]).arg(place).args(more);
     command.env("FANFARE_CLUSTER_NATS", fleet.nats.url()).env("FANFARE_JWT_SECRET", JWT_SECRET);
+    command.env("FANFARE_ANON_KEY", ANON_KEY).env("FANFARE_API_KEY", API_KEY);
     let output = command.output().expect("it runs");
     let printed = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(printed).expect("it is text"))
@@ -183,9 +202,20 @@ fn what_a_node_had_alone_is_set_aside_and_imported() {
     alone.kill();
     let (is_whole, dry) = import(&fleet, place.path(), &[]);
     assert!(!is_whole && dry.contains("would be added     channel own"), "{dry}");
-    assert!(dry.contains("conflict           channel shared"), "{dry}");
-    assert_eq!(patterns(node), ["shared"]);
+    let conflict = "conflict           channel shared: the nodes have presence \"off\" (here ";
+    assert!(dry.contains(conflict), "{dry}");
+    let warnings = [
+        "webhooks.secret of this configuration differs from that of n1, so that this node could \
+         not join, and --apply is refused",
+        "history that is older than 5 days is deleted on all nodes",
+    ];
+    assert!(warnings.iter().all(|one| dry.contains(&format!("warning: {one}"))), "{dry}");
     // It holds a secret for webhooks that only this node has.
+    let (_, refused) = import(&fleet, place.path(), &["--apply"]);
+    assert!(refused.contains("differs from that of n1, so that this node could not"), "{refused}");
+    assert!(refused.ends_with("nothing was changed\n"), "{refused}");
+    assert_eq!(patterns(node), ["shared"]);
+    assert_ne!(node.admin("GET", CONFIG, &Value::Null).1["retentionDays"], json!(5));
     std::fs::remove_file(place.path().join("keys.toml")).expect("the node made it");
     let url = fleet.nats.url();
     let joins = Node::in_directory(place.path(), move |command| {
@@ -196,6 +226,7 @@ fn what_a_node_had_alone_is_set_aside_and_imported() {
     assert!(joins.output().contains("fanfare cluster import"), "{}", joins.output());
     let (is_whole, applied) = import(&fleet, place.path(), &["--apply"]);
     assert!(!is_whole && applied.contains("2 added, 0 shared already, 1 in conflict"), "{applied}");
+    assert!(applied.contains(warnings[1]) && !applied.contains(warnings[0]), "{applied}");
     for node in [node, &joins] {
         wait_until("it is followed", || patterns(node) == ["own", "shared"]);
         assert_eq!(node.admin("GET", CONFIG, &Value::Null).1["retentionDays"], json!(5));

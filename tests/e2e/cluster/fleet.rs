@@ -1,6 +1,8 @@
 //! Nodes of one cluster.
 
 use std::cell::Cell;
+use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,9 +38,28 @@ impl Fleet {
 
     /// Starts nodes with further variables in their environment.
     pub(super) fn with(count: usize, envs: Envs) -> Self {
-        let nats = Nats::one();
+        Self::each(count, move |_, command| {
+            command.envs(envs.iter().copied());
+        })
+    }
+
+    /// Starts nodes on one server. `configure` adds to the command of each node, by its number from
+    /// 0.
+    pub(super) fn each(
+        count: usize,
+        configure: impl Fn(usize, &mut Command) + Send + Sync + 'static,
+    ) -> Self {
+        Self::over(Nats::one(), count, configure)
+    }
+
+    /// Starts nodes on this server, in the same way.
+    pub(super) fn over(
+        nats: Nats,
+        count: usize,
+        configure: impl Fn(usize, &mut Command) + Send + Sync + 'static,
+    ) -> Self {
         let url = nats.url();
-        Self::gather(count, nats, &url, envs)
+        Self::gather(count, nats, &url, Arc::new(configure))
     }
 }
 
@@ -48,18 +69,26 @@ impl Fleet<Three> {
     pub(super) fn on_three(count: usize, envs: Envs) -> Self {
         let nats = Three::start();
         let urls = nats.servers.each_ref().map(Nats::url).join(",");
-        Self::gather(count, nats, &urls, envs)
+        let configure = move |_, command: &mut Command| {
+            command.envs(envs.iter().copied());
+        };
+        Self::gather(count, nats, &urls, Arc::new(configure))
     }
 }
 
+/// Adds to the command of a node, by its number from 0.
+type Configure = Arc<dyn Fn(usize, &mut Command) + Send + Sync>;
+
 impl<B: Broker> Fleet<B> {
     /// Starts nodes on the servers at `urls`.
-    fn gather(count: usize, nats: B, urls: &str, envs: Envs) -> Self {
-        let nodes = (1..=count).map(|number| {
-            let (urls, name) = (urls.to_owned(), format!("n{number}"));
+    fn gather(count: usize, nats: B, urls: &str, configure: Configure) -> Self {
+        let nodes = (0..count).map(|at| {
+            let (urls, name) = (urls.to_owned(), format!("n{}", at + 1));
+            let configure = configure.clone();
             Node::with(move |command| {
                 command.env("FANFARE_CLUSTER_NATS", &urls).env("FANFARE_CLUSTER_NODE", &name);
-                command.env("FANFARE_CLUSTER_REPLICAS", B::REPLICAS).envs(envs.iter().copied());
+                command.env("FANFARE_CLUSTER_REPLICAS", B::REPLICAS);
+                configure(at, command);
             })
         });
         let fleet = Self { nodes: nodes.collect(), nats, runs: Cell::default() };
@@ -101,14 +130,25 @@ impl<B: Broker> Fleet<B> {
 pub(super) trait Broker {
     /// The number of copies of each stream.
     const REPLICAS: &str;
+
+    /// Returns the processor time that the servers have used.
+    fn cpu(&self) -> Duration;
 }
 
 impl Broker for Nats {
     const REPLICAS: &str = "1";
+
+    fn cpu(&self) -> Duration {
+        Self::cpu(self)
+    }
 }
 
 impl Broker for Three {
     const REPLICAS: &str = "3";
+
+    fn cpu(&self) -> Duration {
+        self.servers.iter().map(Nats::cpu).sum()
+    }
 }
 
 /// Returns the status of a node's health, and its word.

@@ -13,6 +13,8 @@ fn metrics_tell_a_nodes_part_in_its_cluster() {
     let mut socket = Socket::connect(fleet.nodes[1].port(), ANON_KEY);
     socket.subscribe("orders");
     assert_eq!(try_publish(&fleet.nodes[0], "orders", &json!({})).0, 201);
+    // It would be refused if it broke the format.
+    assert_eq!(fleet.nodes[0].scrape().plain("fanfare_cluster_serving"), 1.0);
     let metric = |node: &Node, name: &str| node.metric(&format!("fanfare_cluster_{name}"));
     let is = |node: &Node, name: &str, expected: u64| {
         wait_until(&format!("{name} is {expected}"), || metric(node, name) == expected);

@@ -63,11 +63,20 @@ fn a_server_that_comes_back_without_its_data_costs_a_gap_and_no_lie() {
     let (status, refused) = try_publish(&fleet.nodes[0], "orders", &json!({}));
     assert_eq!((status, &refused["error"]), (503, &json!("BACKPLANE_UNAVAILABLE")));
     assert_eq!(fleet.nodes[0].metric("fanfare_cluster_serving"), 0);
+    wait_until("it counts nodes that it hears", || {
+        fleet.nodes[0].metric("fanfare_cluster_nodes") == 1
+    });
     fleet.nats.start_again(false);
     fleet.wait_until_healthy();
     assert!(gap_on(&mut socket, "orders"));
     let (id, _) = publish_soon(&fleet.nodes[0]);
     assert_eq!(hear(&mut socket), id, "and it goes on");
+    for node in &fleet.nodes {
+        wait_until("the log says that it is over", || {
+            node.output().contains("the cluster: healthy again, after ")
+        });
+        wait_until("both are counted again", || node.metric("fanfare_cluster_nodes") == 2);
+    }
 }
 
 #[test]
@@ -108,6 +117,8 @@ fn a_node_without_a_server_starts_and_serves_once_there_is_one() {
         let health = fleet.nodes[0].request("GET", "/api/health", &[], b"");
         health.json().to_string().contains("no NATS server can be used")
     });
+    let live = fleet.nodes[0].request("GET", "/api/health/live", &[], b"");
+    assert_eq!(live.status, 200, "a restart would not help");
     fleet.nats.start_again(false);
     fleet.wait_until_healthy();
     fleet.define(&json!({ "pattern": "orders" }));

@@ -37,11 +37,18 @@ impl Outcome {
         };
         let seconds: Vec<_> = (0..TIME.as_secs()).map(|at| within(at, at + 1)).collect();
         println!("accepted in each second: {seconds:?}, refused {}", self.refused);
-        let rate = f64::from(RATE);
-        let first = seconds[0] as f64 / rate;
-        assert!((1.8..=2.1).contains(&first), "a bucket and a second: {seconds:?}");
-        let rest = within(1, TIME.as_secs()) as f64 / (rate * (TIME.as_secs_f64() - 1.0));
-        assert!((0.9..=1.1).contains(&rest), "{seconds:?}");
+        let part = |count: usize, seconds: f64| count as f64 / (f64::from(RATE) * seconds);
+        let first = part(seconds[0], 1.0);
+        assert!(seconds.iter().all(|one| part(*one, 1.0) <= 2.1), "at most a bucket: {seconds:?}");
+        let duration = TIME.as_secs_f64();
+        // On a busy machine, the publishers may take longer than a second to empty the bucket, and
+        // then be too slow to use the rate.
+        if first < 1.8 {
+            let count = within(0, TIME.as_secs());
+            return assert!(part(count, duration + 1.0) <= 1.1, "{seconds:?}");
+        }
+        let count = within(1, TIME.as_secs());
+        assert!((0.9..=1.1).contains(&part(count, duration - 1.0)), "{seconds:?}");
     }
 }
 

@@ -96,8 +96,9 @@ fn values_that_do_not_fit_are_refused() {
         toml("engine_io = { ping_timeout_ms = [] }")
             .says(&[timeout("f.toml:1: `engine_io.ping_timeout_ms`", "a value of type array")]),
         toml("listen = 'localhost:7130'").says(&[
-            "f.toml:1: `listen` must be an IP address and port, such as `127.0.0.1:7130`, not \
-             \"localhost:7130\"",
+            "f.toml:1: `listen` must be an IP address and port, such as `127.0.0.1:7130`, or a \
+             unix socket, such as `unix:/run/fanfare.sock` (up to 16, with commas between them), \
+             not \"localhost:7130\"",
         ]),
         toml("[webhooks]\ntimeout_ms = 0").says(&[timeout("f.toml:2: `webhooks.timeout_ms`", "0")]),
         toml("pin_threads = 'yes'")
@@ -150,9 +151,11 @@ fn what_the_environment_and_the_command_line_say_is_refused() {
         args(&["--workers", "-1"]).says(&[
             "argument --workers: `workers` must be a whole number from 1 to 250, not \"-1\"",
         ]),
-        args(&["--listen", ":7130"])
-            .says(&["argument --listen: `listen` must be an IP address and port, such as \
-             `127.0.0.1:7130`, not \":7130\""]),
+        args(&["--listen", ":7130"]).says(&[
+            "argument --listen: `listen` must be an IP address and port, such as \
+             `127.0.0.1:7130`, or a unix socket, such as `unix:/run/fanfare.sock` (up to 16, with \
+             commas between them), not \":7130\"",
+        ]),
         args(&["--data-dir", ""]).says(&["argument --data-dir: `data_dir` must be a path"]),
         args(&["--conformance"]).env("FANFARE_LISTEN", "0.0.0.0:0").says(&[
             "argument --conformance: serves without authentication and is refused on 0.0.0.0:0",

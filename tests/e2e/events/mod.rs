@@ -40,7 +40,10 @@ fn a_stream_has_the_documented_messages_and_says_what_it_is() {
     assert_eq!(begun[0].data["channel"], "orders");
     assert_eq!(begun[0].data["presence"]["members"].as_array().map(Vec::len), Some(1));
     let receipt = publish(&node, "orders", 7);
-    assert_eq!(receipt["audience"], json!({"total": 1, "websocket": 0, "polling": 0, "sse": 1}));
+    assert_eq!(
+        node.audience(&receipt),
+        json!({"total": 1, "websocket": 0, "polling": 0, "sse": 1})
+    );
     let event = stream.hear();
     assert_eq!(event.name, "tick");
     let id = &receipt["messageId"];
@@ -50,9 +53,8 @@ fn a_stream_has_the_documented_messages_and_says_what_it_is() {
     });
     assert_eq!(event.data, expected);
     assert!(!event.id.is_empty());
-    let text = node.request("GET", "/metrics", &[], b"");
-    let text = text.text();
-    assert!(text.contains(r#"fanfare_connections{api="insforge",transport="sse"} 1"#), "{text}");
+    let labels = [("api", "insforge"), ("transport", "sse")];
+    assert_eq!(node.scrape().value("fanfare_connections", &labels), 1.0);
     stream.cut();
     wait_until("the stream is uncounted", || node.metric("fanfare_subscriptions") == 0);
 }

@@ -200,6 +200,8 @@ fn an_absence_that_is_too_long_is_told() {
 fn nothing_is_lost_or_doubled_over_two_hundred_cuts() {
     for channels in [&CHANNELS[..1], &CHANNELS] {
         for node in nodes() {
+            // In a cluster, a stream does not resume in a channel without messages.
+            channels.iter().for_each(|channel| _ = node.publish(channel, "hello", &json!({})));
             cut_while_writing(&[&node], channels);
         }
     }
@@ -271,7 +273,7 @@ fn cut_again_and_again(
 
 /// Checks that a message is the next one of its channel.
 fn note(event: &Event, heard: &mut HashMap<String, u64>) {
-    assert_ne!(event.name, "gap", "{event:?}");
+    assert_ne!(event.name, "gap", "{event:?} behind {heard:?}");
     let (Some(channel), Some(number)) =
         (event.data["channel"].as_str(), event.data["payload"]["n"].as_u64())
     else {

@@ -10,7 +10,7 @@ use super::app::{
     refused_at_head,
 };
 use super::listener::Listener;
-use crate::support::Node;
+use crate::support::{Node, http};
 
 /// The message for invalid realtime tokens, over HTTP and on sockets.
 const INVALID: &str = "Realtime token validation failed: INVALID_TOKEN";
@@ -92,9 +92,10 @@ pub(crate) fn narrows_sockets(node: &Node, token: &str) -> bool {
 
 /// Whether a token lets a client connect to InsForge.
 pub(crate) fn enters_insforge(node: &Node, token: &str) -> bool {
+    let port = node.port();
     let request = |method: &str, sid: &str, body: &str| {
         let path = format!("/socket.io/?EIO=4&transport=polling{sid}");
-        let response = node.request(method, &path, &[], body.as_bytes());
+        let response = http::request(port, method, &path, &[], body.as_bytes());
         assert_eq!(response.status, 200, "{}", response.text());
         response.text().to_owned()
     };

@@ -178,8 +178,10 @@ fn who_unsubscribes_hears_nothing_more_and_is_told_nothing() {
     }
     assert_eq!(node.metric("fanfare_subscriptions"), 1);
     let version = delete(&node, &place(), first, "");
-    assert!(!version.is_empty());
-    listener.subscribe_early(first.0, first.1);
+    let heard = listener.subscribe(first.0, first.1);
+    // In a cluster, the deletion may come to the node behind the subscription, and answers it.
+    let is_deletion = heard == frame(None, first, "null", &version);
+    assert!(heard == warning(first.0) || (node.is_three() && is_deletion), "{heard}");
 }
 
 #[test]

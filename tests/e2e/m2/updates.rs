@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::app::{Headers, place, put, service, user, warning, write_request};
 use super::listener::{Listener, message};
 use crate::order::join;
-use crate::support::Node;
+use crate::support::{Node, trio};
 use crate::tcp::{PATIENCE, Tcp};
 
 /// Number of subscribers that come and go while documents are written.
@@ -30,8 +30,13 @@ struct Written {
 }
 
 impl Written {
-    /// Checks that the received versions are an unbroken part of these.
+    /// Checks that the received versions are an unbroken part of these. Subscribers of three nodes
+    /// may miss some in between.
     fn check(&self, heard: &[String]) {
+        if trio::is_wished() {
+            let mut later = self.versions.iter();
+            return assert!(heard.iter().all(|one| later.any(|other| other == one)), "{heard:?}");
+        }
         let Some(first) = heard.first() else { return };
         let from = self.versions.iter().position(|version| version == first);
         let from = from.unwrap_or_else(|| panic!("{first} was not written"));
@@ -146,8 +151,12 @@ fn who_comes_while_others_are_there_misses_nothing() {
     witness.subscribe_early(resource.0, resource.1);
     let port = node.port();
     let written = race(&node, (&headers, resource), |done| write(port, resource, done));
-    let heard: Vec<_> = (0..WRITES).map(|_| version(&witness.hear())).collect();
-    assert_eq!(heard, written.versions, "who stays hears everything");
+    let mut heard = Vec::new();
+    while heard.last() != written.versions.last() {
+        heard.push(version(&witness.hear()));
+    }
+    written.check(&heard);
+    assert!(node.is_three() || heard.len() == WRITES, "who stays hears everything");
     witness.is_answered();
 }
 

@@ -164,29 +164,36 @@ fn every_subscriber_ends_with_what_the_documents_are() {
     let mut node = Node::with(|command| {
         command.args(["--workers", "2"]).env("FANFARE_DRAIN_MS", "300");
     });
-    let (port, shared) = (node.port(), &Shared::default());
+    node.let_the_first_end();
+    let shared = &Shared::default();
+    let [clients, back_ends, last] = [CLIENTS, BACK_ENDS, 1].map(|count| ports(&node, count));
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|number| scope.spawn(move || Client::new(port, number, seed).live(shared)))
-            .collect();
-        let back_ends: Vec<_> = (0..BACK_ENDS)
-            .map(|number| scope.spawn(move || BackEnd::new(port, number, seed).live(shared)))
-            .collect();
+        let client =
+            |(port, number)| scope.spawn(move || Client::new(port, number, seed).live(shared));
+        let clients: Vec<_> = clients.into_iter().zip(0..).map(client).collect();
+        let back_end =
+            |(port, number)| scope.spawn(move || BackEnd::new(port, number, seed).live(shared));
+        let back_ends: Vec<_> = back_ends.into_iter().zip(0..).map(back_end).collect();
         live(&mut node, shared);
         shared.is_enough.store(true, Ordering::Relaxed);
         back_ends.into_iter().for_each(join);
-        let truth = BackEnd::new(port, BACK_ENDS, seed).look_at_all();
+        let truth = BackEnd::new(last[0], BACK_ENDS, seed).look_at_all();
         check_answered(&truth, shared);
         shared.truth.set(truth).expect("nobody else says it");
         clients.into_iter().for_each(join);
     });
 }
 
+/// Returns the ports for so many clients.
+fn ports(node: &Node, count: usize) -> Vec<u16> {
+    (0..count).map(|_| node.port()).collect()
+}
+
 /// Runs the node's lives, each of which ends in another way. The last one lasts until a client has
 /// not kept up, clients have received many messages and many documents were written, so that slow
 /// machines do the same work.
 fn live(node: &mut Node, shared: &Shared) {
-    let (port, mut conflated) = (node.port(), 0);
+    let (port, mut conflated) = (node.ports()[0], 0);
     for (life, time) in LIVES.into_iter().enumerate() {
         thread::sleep(time);
         conflated += node.metric(CONFLATED);

@@ -28,7 +28,7 @@ fn counted_members_are_not_named() {
     bobs[0].unsubscribe(CHANNEL);
     assert_eq!(watcher.subscribe(CHANNEL), count(2), "one connection of him is left");
     bobs[1].unsubscribe(CHANNEL);
-    assert_eq!(watcher.subscribe(CHANNEL), count(1));
+    node.soon("he has left", || watcher.subscribe(CHANNEL) == count(1));
     assert!(watcher.hear().is_empty(), "nothing is announced");
     assert_eq!(node.metric("fanfare_presence_suppressed_total"), 0);
 }
@@ -84,8 +84,8 @@ fn a_leave_is_announced_as_the_channel_wants_it_then() {
     redefine(&node, &id, &json!({ "presence": "count" }));
     other.unsubscribe(CHANNEL);
     assert!(watcher.hear().is_empty(), "by now it is nobody's business");
-    let counted = watcher.subscribe(CHANNEL);
-    assert_eq!(counted, json!({ "members": [], "count": 1, "truncated": true }));
+    let counted = json!({ "members": [], "count": 1, "truncated": true });
+    node.soon("only ada is counted", || watcher.subscribe(CHANNEL) == counted);
 
     // After the definition is deleted, the option at the time of the last join counts.
     other.subscribe(CHANNEL);

@@ -57,8 +57,30 @@ pub(super) struct Station {
     desks: [Desk; CHANNELS],
     /// The number of the last epoch of the stream of publications that began since the start.
     epoch: u64,
+    order: Order,
     /// Attempts without an answer.
     pending: BTreeSet<u64>,
+}
+
+/// What clients of a node remember of the stream: the places that it calls in order.
+#[derive(Default)]
+struct Order {
+    highest: Seq,
+    remembered: Seq,
+}
+
+impl Order {
+    /// Checks that a client that comes back behind such a place has received nothing from behind
+    /// it. Returns whether it lacks this message, whose loss the node had not noticed yet.
+    fn deliver(&mut self, seq: Seq, is_in_order: bool) -> bool {
+        let Self { highest, remembered } = *self;
+        if is_in_order {
+            assert!(seq > highest, "{seq} is called in order, and {highest} came before it");
+            self.remembered = seq;
+        }
+        self.highest = highest.max(seq);
+        seq < remembered
+    }
 }
 
 /// The consumer of a node's mirror.
@@ -115,6 +137,7 @@ impl Station {
             mirror: Consumer::default(),
             desks: Default::default(),
             epoch: 0,
+            order: Order::default(),
             pending: BTreeSet::new(),
         }
     }
@@ -467,7 +490,12 @@ impl World {
             Action::Attached(..) | Action::Failed(_) | Action::Detached(_) => {
                 self.changed(at, action);
             }
-            Action::Deliver(channel, message) => self.deliver(at, &channel, &message),
+            Action::Deliver(channel, message, is_in_order) => {
+                if self.stations[at].order.deliver(message.stamp.seq, is_in_order) {
+                    self.count("late");
+                }
+                self.deliver(at, &channel, &message);
+            }
             Action::Gap(channel) => {
                 self.count("gaps");
                 for subscriber in self.stations[at].desks[number(&channel)].subscribers.clone() {
@@ -522,6 +550,7 @@ impl World {
         self.count(if stream == Stream::Order { "epochs" } else { "epochs of claims" });
         if stream == Stream::Order {
             self.stations[at].epoch = number;
+            self.stations[at].order = Order::default();
             for desk in &mut self.stations[at].desks {
                 desk.position = 0;
                 desk.counts.clear();

@@ -8,8 +8,12 @@ use super::{ControlError, Settings};
 use crate::cluster::documents::Places;
 use crate::cluster::limits::{CLAIMS_MAX, LIMBO_MS};
 use crate::cluster::name::Stream;
+use crate::cluster::sessions;
 use crate::config::Storage;
-use crate::limits::{CLUSTER_DOCUMENT_MESSAGES_MAX, CLUSTER_INVOCATIONS_MAX, RETENTION_MARGIN_MS};
+use crate::limits::{
+    CLUSTER_DOCUMENT_MESSAGES_MAX, CLUSTER_INVOCATIONS_MAX, CLUSTER_SESSIONS_MAX,
+    RETENTION_MARGIN_MS,
+};
 
 /// How long a repeated message is recognized. It is also the shortest age that NATS accepts then.
 const DUPLICATES: Duration = Duration::from_millis(LIMBO_MS);
@@ -22,15 +26,11 @@ const CLAIM_MESSAGES_MAX: usize = 2 * CLAIMS_MAX;
 /// within `window`.
 pub(super) fn wanted(settings: &Settings, stream: Stream, window: Duration) -> stream::Config {
     let Settings { prefix, replicas, storage, stream_bytes, .. } = settings;
-    let storage = match storage {
-        Storage::Memory => StorageType::Memory,
-        Storage::File => StorageType::File,
-    };
     let stored = prefix.stored(stream);
     let both = stream::Config {
         name: prefix.stream(stream),
         subjects: vec![stored.clone()],
-        storage,
+        storage: stored_in(*storage),
         num_replicas: *replicas,
         max_messages: -1,
         max_messages_per_subject: -1,
@@ -72,20 +72,12 @@ pub(super) fn wanted(settings: &Settings, stream: Stream, window: Duration) -> s
 pub(super) fn documents(settings: &Settings) -> stream::Config {
     let places = Places::new(&settings.prefix);
     stream::Config {
-        name: places.stream(),
         description: Some("documents of a cluster of Fanfare".to_owned()),
-        subjects: vec![places.stored()],
         storage: StorageType::File,
-        num_replicas: settings.replicas,
         max_messages: i64::try_from(CLUSTER_DOCUMENT_MESSAGES_MAX).unwrap_or(i64::MAX),
-        max_messages_per_subject: 1,
-        max_bytes: -1,
-        // A document must not make way for another.
-        discard: DiscardPolicy::New,
-        duplicate_window: DUPLICATES,
         allow_direct: true,
         allow_rollup: true,
-        ..stream::Config::default()
+        ..last_words(settings, places.stream(), places.stored())
     }
 }
 
@@ -94,21 +86,49 @@ pub(super) fn documents(settings: &Settings) -> stream::Config {
 pub(super) fn invocations(settings: &Settings) -> stream::Config {
     let bucket = settings.prefix.invocations();
     stream::Config {
-        name: format!("KV_{bucket}"),
         description: Some("invocations that the nodes of a cluster of Fanfare know".to_owned()),
-        subjects: vec![format!("$KV.{bucket}.>")],
         storage: StorageType::File,
-        num_replicas: settings.replicas,
         max_messages: CLUSTER_INVOCATIONS_MAX,
+        allow_message_ttl: true,
+        allow_rollup: true,
+        ..last_words(settings, format!("KV_{bucket}"), format!("$KV.{bucket}.>"))
+    }
+}
+
+/// Returns the configuration of the stream of sessions, each of which it forgets by itself. It is
+/// kept like publications, without which no session can be resumed.
+pub(super) fn shared_sessions(settings: &Settings) -> stream::Config {
+    let Settings { prefix, storage, .. } = settings;
+    stream::Config {
+        description: Some("sessions of Socket.IO of a cluster of Fanfare".to_owned()),
+        storage: stored_in(*storage),
+        max_messages: CLUSTER_SESSIONS_MAX,
+        allow_message_ttl: true,
+        ..last_words(settings, sessions::stream(prefix), sessions::stored(prefix))
+    }
+}
+
+/// Returns what streams have in common that keep the last message of each subject. No message makes
+/// way for another. The leader alone is asked for one, because a server that is behind would say
+/// that it has no message.
+fn last_words(settings: &Settings, name: String, stored: String) -> stream::Config {
+    stream::Config {
+        name,
+        subjects: vec![stored],
+        num_replicas: settings.replicas,
         max_messages_per_subject: 1,
         max_bytes: -1,
         discard: DiscardPolicy::New,
         duplicate_window: DUPLICATES,
-        allow_message_ttl: true,
-        // A server that is behind would say that an invocation is not registered.
         allow_direct: false,
-        allow_rollup: true,
         ..stream::Config::default()
+    }
+}
+
+fn stored_in(storage: Storage) -> StorageType {
+    match storage {
+        Storage::Memory => StorageType::Memory,
+        Storage::File => StorageType::File,
     }
 }
 

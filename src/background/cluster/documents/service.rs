@@ -146,21 +146,9 @@ impl Storing {
 
     /// Stores a message, if the last one of its subject is the expected one.
     async fn store(&self, subject: String, expected: Option<Seq>, body: Vec<u8>) -> Outcome {
-        let stream = self.places.stream();
-        let mut headers = vec![("Nats-Expected-Stream", stream.clone())];
-        let expected = expected.map(|seq| ("Nats-Expected-Last-Subject-Sequence", seq.to_string()));
-        headers.extend(expected);
         let end = Instant::now() + self.patience;
-        let Some(mut answers) = self.client.ask(subject, headers, body, end).await else {
-            return Outcome::Refused(Refusal::Unavailable);
-        };
-        let Some(answer) = answers.next().await else {
-            return match answers.give_up() {
-                true => Outcome::Unknown,
-                false => Outcome::Refused(Refusal::Unavailable),
-            };
-        };
-        match Ack::read(answer.status(), &answer.payload(), &stream) {
+        let (stream, message) = (self.places.stream(), (Vec::new(), body));
+        match self.client.store((&stream, subject), message, expected, end).await {
             Some(Ack::Stored { seq, .. }) => Outcome::Stored(seq),
             Some(Ack::Refused(refusal)) => Outcome::Refused(refusal),
             None => Outcome::Unknown,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rand::seq::SliceRandom as _;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
-use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsConnector, rustls};
 
 use super::super::address::Address;

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cluster::landing::{Earlier, Landing};
-use crate::cluster::name::Seq;
-use crate::message::Channel;
+use crate::message::{Channel, MarkPlace};
 
 /// Channels with something left to do, each once.
 #[derive(Debug, Default)]
@@ -23,7 +22,7 @@ struct Left {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Requests {
     /// They are carried out: the node hears all behind this place.
-    CarryOut(Seq),
+    CarryOut(MarkPlace),
     Refuse,
 }
 
@@ -55,7 +54,8 @@ impl Again {
         let is_left = landing.earlier(channel, earlier);
         // The node hears the channel already, so that the place is not used.
         self.change(channel, |left| {
-            left.requests = left.requests.or(is_left.then_some(Requests::CarryOut(0)));
+            left.requests =
+                left.requests.or(is_left.then_some(Requests::CarryOut(MarkPlace::default())));
         });
     }
 

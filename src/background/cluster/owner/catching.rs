@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::super::reads::{Ask, Missed, Reader};
 use crate::cluster::landing::Landing;
 use crate::limits::CLUSTER_BEHIND_READS_MAX;
-use crate::message::{Channel, WorkerId};
+use crate::message::{Channel, MarkPlace, WorkerId};
 use crate::metrics::Counters;
 
 /// The channels on which a worker is behind.
@@ -58,6 +58,7 @@ impl Catching {
         &mut self,
         landing: &mut impl Landing,
         missed: Missed,
+        epoch: u32,
         counters: &Counters,
     ) {
         let Missed { channel, worker, lost, publications } = missed;
@@ -70,6 +71,8 @@ impl Catching {
             }
             counters.cluster_gaps.add(1);
         }
+        let publications: Vec<_> =
+            publications.into_iter().map(|(seq, one)| (MarkPlace::new(epoch, seq), one)).collect();
         if !publications.is_empty() && !landing.catch_up(&key.0, worker, publications) {
             counters.cluster_caught_up.add(1);
         }

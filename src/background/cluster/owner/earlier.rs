@@ -1,7 +1,7 @@
 //! What the stream has of a channel from before the node heard it, for subscribers that ask for it.
 
 use super::Owner;
-use crate::background::cluster::reads::Ask;
+use crate::background::cluster::reads::{Ask, Wanted};
 use crate::cluster::landing::{Earlier, Landing};
 use crate::message::Channel;
 
@@ -19,10 +19,14 @@ impl<L: Landing> Owner<'_, L> {
     }
 
     fn begin_earlier(&mut self, channel: &Channel, is_again: bool) {
-        if !self.reading.contains_key(channel) && self.landing.lacks_earlier(channel) {
+        if self.reading.contains_key(channel) {
+            return;
+        }
+        if let Some(behind) = self.landing.lacks_earlier(channel) {
             self.reads += 1;
             self.reading.insert(channel.clone(), (self.reads, self.cluster.epoch()));
-            self.parts.reader.begin(Ask::Earlier(channel.clone(), self.reads, is_again));
+            let wanted = Wanted { number: self.reads, behind, is_again };
+            self.parts.reader.begin(Ask::Earlier(channel.clone(), wanted));
         }
     }
 
@@ -35,6 +39,8 @@ impl<L: Landing> Owner<'_, L> {
         };
         self.reading.remove(channel);
         let earlier = earlier.filter(|_| epoch == self.cluster.epoch());
+        let epoch = self.cluster.epoch_tag();
+        let earlier = earlier.map(|earlier| Earlier { epoch, ..earlier });
         self.again.earlier(self.landing, channel, earlier);
         // Requests may wait since then, or for what the node has yet to receive.
         self.begin_earlier(channel, true);

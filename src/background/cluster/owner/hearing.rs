@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Owner;
+use super::others::Link;
 use crate::background::cluster::line::{self, Down, Reason, Server};
 use crate::background::cluster::protocol::{Message, Sid};
 use crate::background::cluster::reads::Found;
@@ -63,8 +64,8 @@ impl<L: Landing> Owner<'_, L> {
     }
 
     fn line_up(&mut self, server: &Server) {
-        let (address, version) = (&server.address, &server.info.version);
-        tracing::info!(%address, version, "connected to the cluster's broker");
+        self.link.note(Link::Up(server.address.clone(), server.info.version.clone()));
+        self.tell_link();
         self.sent.clear();
         let subjects = &self.parts.subjects;
         let [elected, claims_elected] = self
@@ -103,7 +104,8 @@ impl<L: Landing> Owner<'_, L> {
             _ => &counters.cluster_lost_error,
         };
         counter.add(1);
-        tracing::warn!(address = %down.address, "lost the cluster's broker: {}", down.fault);
+        self.link.note(Link::Down(down.address.clone(), down.fault.text.clone()));
+        self.tell_link();
         self.written(down.handed);
         // The stream may be another one when the line is up again, and questions come at once.
         self.forget_places();
@@ -202,7 +204,8 @@ impl<L: Landing> Owner<'_, L> {
         match found {
             Found::Event(event) => self.handle(event),
             Found::Missed(missed) => {
-                self.catching.missed(self.landing, missed, &self.parts.counters);
+                let epoch = self.cluster.epoch_tag();
+                self.catching.missed(self.landing, missed, epoch, &self.parts.counters);
             }
             Found::Earlier(channel, read, earlier) => self.earlier(&channel, read, earlier),
             Found::Unread(channel, worker) => self.catching.unread(channel, worker),

@@ -121,9 +121,11 @@ impl<L: Landing> Owner<'_, L> {
         true
     }
 
-    /// Tells that all starts of a node but this one have ended. The first node by name does so at
-    /// once, the others if that one does not know their channels.
+    /// Tells that all starts of a node but this one have ended, in the log and to the channels of
+    /// its members. The first node by name does so at once, the others if that one does not know
+    /// their channels.
     pub(super) fn ended(&mut self, node: NodeName, living: Option<Incarnation>) {
+        self.note_other(&node, living);
         let wait = if self.cluster.is_first() { 0 } else { PRESENCE_YIELD_MS };
         let at = self.landing.now().monotonic() + wait;
         self.presence.ended.push((at, node, living));

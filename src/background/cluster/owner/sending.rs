@@ -38,7 +38,7 @@ impl<L: Landing> Owner<'_, L> {
     pub(super) fn act(&mut self, action: Action) {
         let counters = &self.parts.counters;
         match action {
-            Action::Deliver(channel, message) => self.deliver(&channel, *message),
+            Action::Deliver(channel, message, is) => self.deliver(&channel, *message, is),
             Action::Send(token, number, is_counted) => self.publication(token, number, is_counted),
             Action::Published(token, published) => self.settled(token, published),
             Action::Audience(total) => self.total(total),

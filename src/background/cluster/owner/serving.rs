@@ -10,7 +10,7 @@ use crate::cluster::landing::{Departing, Landing};
 use crate::cluster::name::{ChannelHash, Seq, Stream};
 use crate::cluster::wire::{Anchor, Body, Message, Skip};
 use crate::limits::{CLUSTER_DEPARTURES_MAX, CLUSTER_INTERESTS_MAX};
-use crate::message::Channel;
+use crate::message::{Channel, MarkPlace};
 
 impl<L: Landing> Owner<'_, L> {
     /// Looks at channels that the node has begun or ceased to need. Returns whether some are left.
@@ -86,7 +86,7 @@ impl<L: Landing> Owner<'_, L> {
         if !matches!(published, Published::Stored { .. }) {
             self.counted.remove(&token);
         }
-        self.landing.settled(token, published);
+        self.landing.settled(token, published, self.cluster.epoch());
     }
 
     pub(super) fn total(&mut self, total: Total) {
@@ -97,7 +97,7 @@ impl<L: Landing> Owner<'_, L> {
         self.landing.counted(total);
     }
 
-    pub(super) fn deliver(&mut self, channel: &Channel, message: Message) {
+    pub(super) fn deliver(&mut self, channel: &Channel, message: Message, is_in_order: bool) {
         let Message { stamp, ask, body, from, .. } = message;
         let publication = match body {
             Ok(Body::Publication(publication)) => publication,
@@ -109,7 +109,9 @@ impl<L: Landing> Owner<'_, L> {
             }
             _ => return,
         };
-        let landed = self.landing.deliver(publication, stamp.seq);
+        // Where a worker is behind, something of other channels may overtake what it lacks.
+        let is_in_order = is_in_order && self.catching.is_empty();
+        let landed = self.landing.deliver(publication, self.place(stamp.seq), is_in_order);
         if landed.is_behind {
             self.catching.note(channel, &self.parts.counters);
         }
@@ -136,8 +138,14 @@ impl<L: Landing> Owner<'_, L> {
 
     pub(super) fn attached(&mut self, channel: &Channel, from: Seq) {
         self.bounds.note(ChannelHash::of(channel), from);
+        let from = self.place(from);
         self.again.requests(self.landing, channel, Requests::CarryOut(from));
         self.read_earlier_anew(channel);
+    }
+
+    /// Returns a place of the stream's present epoch.
+    pub(super) fn place(&self, seq: Seq) -> MarkPlace {
+        MarkPlace::new(self.cluster.epoch_tag(), seq)
     }
 
     pub(super) fn failed(&mut self, channel: &Channel) {

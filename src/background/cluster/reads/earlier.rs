@@ -1,6 +1,5 @@
-//! Reads all that the stream has of one channel.
+//! Reads what the stream has of one channel.
 
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Source, decode, pause, sequence};
@@ -10,10 +9,15 @@ use crate::cluster::wire::Body;
 use crate::limits::{CLUSTER_EARLIER_MESSAGES_MAX, CLUSTER_READ_BYTES_MAX};
 use crate::message::Channel;
 
-/// Reads a channel up to its latest message, which the leader of the stream knows: the copy that
-/// answers the read may be behind. Returns `None` if the channel has too much, or without an answer
-/// in time.
-pub(super) async fn read(source: &Source, channel: &Channel, end: Instant) -> Option<Earlier> {
+/// Reads a channel behind a place and up to its latest message, which the leader of the stream
+/// knows: the copy that answers the read may be behind. Returns `None` if the channel has too much,
+/// or without an answer in time.
+pub(super) async fn read(
+    source: &Source,
+    channel: &Channel,
+    behind: Seq,
+    end: Instant,
+) -> Option<Earlier> {
     let hash = ChannelHash::of(channel);
     let latest = loop {
         match latest(source, hash, end).await {
@@ -22,8 +26,7 @@ pub(super) async fn read(source: &Source, channel: &Channel, end: Instant) -> Op
         }
     };
     let (_, oldest) = source.stored(&source.first(end).await?)?;
-    let since = oldest.stamp.at;
-    let (mut publications, mut count, mut bytes, mut last) = (Vec::new(), 0, 0, 0);
+    let (mut publications, mut count, mut bytes, mut last) = (Vec::new(), 0, 0, behind);
     while last < latest {
         let batch = source.next(hash, last, end).await;
         let before = last;
@@ -46,18 +49,16 @@ pub(super) async fn read(source: &Source, channel: &Channel, end: Instant) -> Op
             pause(end).await?;
         }
     }
-    Some(Earlier { publications, since })
+    let is_all = behind == 0;
+    let since = oldest.stamp.at;
+    // What has expired meanwhile may be missing.
+    let behind = behind.max(source.oldest(end).await?.saturating_sub(1));
+    Some(Earlier { epoch: 0, behind, is_all, publications, since })
 }
 
 /// Asks the leader for the sequence of the channel's latest message; 0 if it has none.
 async fn latest(source: &Source, hash: ChannelHash, end: Instant) -> Option<Seq> {
-    let subject = format!("$JS.API.STREAM.MSG.GET.{}", source.name(Stream::Order));
-    let ask = json!({ "last_by_subj": source.subjects.input(hash) }).to_string();
-    let mut answers = source.client.ask(subject, Vec::new(), ask.into_bytes(), end).await?;
-    let answer: Value = serde_json::from_slice(&answers.next().await?.payload()).ok()?;
-    match (answer["message"]["seq"].as_u64(), answer["error"]["code"].as_u64()) {
-        (Some(seq), _) => Some(seq),
-        (None, Some(404)) => Some(0),
-        (None, _) => None,
-    }
+    let (stream, subject) = (source.name(Stream::Order), source.subjects.input(hash));
+    let latest = source.client.last(&stream, &subject, end).await?;
+    Some(latest.map_or(0, |latest| latest.seq))
 }

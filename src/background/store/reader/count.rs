@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::super::segments::{self, Segment, TOP, Tally};
 use super::{Deadline, Stop, oldest};
-use crate::limits::{EVENTS_COUNTED_MAX, TOP_EVENTS_MAX};
-use crate::message::{Position, Stats};
+use crate::cluster::history::Share;
+use crate::limits::EVENTS_COUNTED_MAX;
+use crate::message::Position;
 
 /// A count of messages. Segments all of whose messages are new enough are added as a whole.
 pub(super) struct Count<'q> {
@@ -93,21 +94,13 @@ impl Count<'_> {
         Ok(())
     }
 
-    pub(super) fn into_stats(self, retention_days: Option<u32>) -> Stats {
-        let mut events: Vec<(Box<str>, i64)> = self.events.into_iter().collect();
-        let by_count = |one: &(Box<str>, i64), other: &(Box<str>, i64)| {
-            other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0))
-        };
-        events.sort_unstable_by(by_count);
-        events.truncate(TOP_EVENTS_MAX);
-        Stats {
+    pub(super) fn into_share(self, retention_days: Option<u32>) -> Share {
+        let events = self.events.into_iter();
+        Share {
             messages: self.sum.messages.cast_unsigned(),
             wh_audience: self.sum.wh_audience.cast_unsigned(),
             wh_delivered: self.sum.wh_delivered.cast_unsigned(),
-            top_events: events
-                .into_iter()
-                .map(|(name, count)| (name, count.cast_unsigned()))
-                .collect(),
+            events: events.map(|(name, count)| (name, count.cast_unsigned())).collect(),
             retention_days,
         }
     }

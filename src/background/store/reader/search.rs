@@ -205,14 +205,10 @@ pub(super) fn page(
     deadline: Deadline,
     positions: &[Position],
 ) -> Result<Vec<StoredMessage>, Stop> {
-    let query = "SELECT id, event_name, channel_id, channel_name, payload, sender_type, sender_id,
-                 ws_audience, wh_audience, wh_delivered, created_at
-                 FROM messages WHERE position = ?1";
-    let mut query = connection.prepare_cached(query)?;
     let (mut messages, mut bytes) = (Vec::with_capacity(positions.len()), 0);
     for position in positions {
         deadline.check()?;
-        let message = query.query_row([position], message)?;
+        let message = message(connection, *position)?;
         bytes += message.payload.len();
         if bytes > HISTORY_PAGE_BYTES_MAX {
             return Err(Stop::PageTooLong);
@@ -222,22 +218,34 @@ pub(super) fn page(
     Ok(messages)
 }
 
-fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
-    let sender_type: Box<str> = row.get(5)?;
-    let sender = match &*sender_type {
-        "system" => Sender::System,
-        _ => Sender::User(row.get(6)?),
-    };
-    Ok(StoredMessage {
-        id: Uuid::from_bytes(row.get(0)?),
-        event_name: row.get(1)?,
-        channel_id: Uuid::from_bytes(row.get(2)?),
-        channel_name: row.get(3)?,
-        payload: row.get(4)?,
-        sender,
-        ws_audience: row.get(7)?,
-        wh_audience: row.get(8)?,
-        wh_delivered: row.get(9)?,
-        created_at: millis(row, 10)?,
+/// Returns the message at a position.
+pub(super) fn message(
+    connection: &Connection,
+    position: Position,
+) -> rusqlite::Result<StoredMessage> {
+    let query = "SELECT id, event_name, channel_id, channel_name, payload, sender_type, sender_id,
+                 ws_audience, wh_audience, wh_delivered, created_at
+                 FROM messages WHERE position = ?1";
+    connection.prepare_cached(query)?.query_row([position], |row| {
+        Ok(StoredMessage {
+            id: Uuid::from_bytes(row.get(0)?),
+            event_name: row.get(1)?,
+            channel_id: Uuid::from_bytes(row.get(2)?),
+            channel_name: row.get(3)?,
+            payload: row.get(4)?,
+            sender: sender(row, 5)?,
+            ws_audience: row.get(7)?,
+            wh_audience: row.get(8)?,
+            wh_delivered: row.get(9)?,
+            created_at: millis(row, 10)?,
+        })
     })
+}
+
+/// Reads a sender from its type in this column and its id in the next.
+pub(super) fn sender(row: &Row<'_>, column: usize) -> rusqlite::Result<Sender> {
+    match row.get_ref(column)?.as_str()? {
+        "system" => Ok(Sender::System),
+        _ => Ok(Sender::User(row.get(column + 1)?)),
+    }
 }

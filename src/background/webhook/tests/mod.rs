@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::limits::WEBHOOK_WAITING_BYTES_MAX;
-use crate::message::{ChannelOptions, Content, Sender};
+use crate::message::{Content, Sender};
 use crate::metrics::Counter;
 use receiver::{Answer, Receiver, unused_port};
 
@@ -34,14 +34,8 @@ fn named_call(channel: &str, event: &str, payload: &str, urls: &[&str]) -> Call 
     let content = Content::Message { event: event.into(), payload: payload.into(), sender };
     let publication = Publication::new(Uuid::from_u128(rand::random()), channel.into(), 0, content);
     let definition = ChannelDefinition {
-        id: Uuid::from_u128(rand::random()),
-        pattern: channel.into(),
-        description: None,
         webhook_urls: Some(urls.iter().map(|url| (*url).to_owned()).collect()),
-        enabled: true,
-        options: ChannelOptions::default(),
-        created_at: 0,
-        updated_at: 0,
+        ..ChannelDefinition::numbered(rand::random(), channel)
     };
     Call { publication: Arc::new(publication), definition: Arc::new(definition) }
 }

@@ -20,6 +20,7 @@ use crate::codec::http::parse_head;
 use crate::codec::json::Scratch;
 use crate::config::Config;
 use crate::interface::authenticators::{AUDIENCES, Authenticators};
+use crate::interface::caller::Caller;
 use crate::interface::entrance::{Entrance, Outcome, entrance};
 use crate::interface::forge::access::{Reach, Topic};
 use crate::interface::http::HttpContext;
@@ -31,7 +32,7 @@ use crate::mailbox::{
     AcceptorId, Answer, Inboxes, Keep, Mail, Mailboxes, Slot, Ticket, Tickets, Write,
 };
 use crate::message::{
-    Channel, ChannelDefinition, ChannelOptions, ConnId, Encoding, MessageId, Millis, Now,
+    Channel, ChannelDefinition, ChannelOptions, ConnId, Encoding, MessageId, Millis, Now, Peer,
     Permissions, ReplayWish, Transport, WorkerId,
 };
 use crate::metrics::{Counters, Metrics};
@@ -79,7 +80,7 @@ impl Acceptor {
     /// Creates such a thread in a node of a cluster, and the landing of that node.
     pub(super) fn in_cluster() -> (Self, Ground) {
         let (mut mailboxes, inboxes) = Mailboxes::new(1, 1, 1, usize::MAX).unwrap();
-        let submitted = mailboxes.open_stream().unwrap();
+        let submitted = mailboxes.open_stream().unwrap().submitted;
         let acceptor = Self::with(mailboxes, inboxes);
         let (shared, counters) = (acceptor.shared.clone(), acceptor.counters.clone());
         let now = || Now { nanos: 0, wall: NOW };
@@ -121,6 +122,7 @@ impl Acceptor {
             let http = HttpContext {
                 now: Now { nanos: 0, wall: NOW },
                 is_stopping: false,
+                caller: Caller::from(Peer::Local),
                 shared: &self.shared,
                 auth: &self.auth,
                 json: &self.json,

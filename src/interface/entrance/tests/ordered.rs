@@ -7,8 +7,9 @@ use crate::cluster::audience::Total;
 use crate::cluster::events::Published;
 use crate::cluster::landing::{Departing, Landing as _};
 use crate::cluster::name::NodeName;
+use crate::cluster::vitals::Vitals;
 use crate::limits::STREAM_QUEUE_MAX;
-use crate::message::Audience;
+use crate::message::{Attempt, Audience, StreamPlace};
 
 type Node = (Acceptor, Ground);
 
@@ -33,7 +34,7 @@ fn a_publisher_waits_for_the_stream_for_the_nodes_and_for_history() {
     assert_eq!(poll(&mut call), Poll::Pending);
     let Departing { token, publication, is_counted, .. } = landing.departing().expect("it departs");
     assert!(is_counted && landing.departing().is_none());
-    landing.settled(token, STORED);
+    landing.settled(token, STORED, 1);
     assert_eq!(poll(&mut call), Poll::Pending);
     assert!(acceptor.inboxes.history.is_empty(), "its audience is not known yet");
     landing.counted(total(token));
@@ -41,6 +42,8 @@ fn a_publisher_waits_for_the_stream_for_the_nodes_and_for_history() {
     assert_eq!(poll(&mut call), Poll::Pending);
     let Keep { record, level, ticket } = acceptor.kept();
     assert_eq!((level, record.audience.total()), (Durability::Stored, 3));
+    let place = Some(StreamPlace { epoch: 1, seq: 9 });
+    assert_eq!((record.place, record.attempt), (place, Attempt::First));
     acceptor.answer(ticket.expect("the publisher waits"), Durability::Stored);
     let Poll::Ready(response) = poll(&mut call) else { panic!("it is answered") };
     let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();
@@ -65,7 +68,7 @@ fn a_publisher_learns_what_the_stream_did_not_store() {
         let mut call = acceptor.publish();
         assert_eq!(poll(&mut call), Poll::Pending);
         let Departing { token, publication, .. } = landing.departing().expect("it departs");
-        landing.settled(token, published);
+        landing.settled(token, published, 1);
         // The answer of history comes first, and says nothing.
         acceptor.settle();
         acceptor.settle();
@@ -81,15 +84,52 @@ fn a_publisher_learns_what_the_stream_did_not_store() {
 }
 
 #[test]
+fn history_learns_what_the_stream_has_recognized_as_a_repetition() {
+    let (acceptor, mut landing): Node = Acceptor::in_cluster();
+    let mut call = acceptor.publish();
+    assert_eq!(poll(&mut call), Poll::Pending);
+    let Departing { token, .. } = landing.departing().expect("it departs");
+    landing.settled(token, Published::Stored { seq: 9, duplicate: true }, 2);
+    landing.counted(total(token));
+    let record = acceptor.kept().record;
+    let place = Some(StreamPlace { epoch: 2, seq: 9 });
+    assert_eq!((record.place, record.attempt), (place, Attempt::Repeated));
+}
+
+#[test]
+fn what_the_stream_does_not_order_is_behind_what_was_given_to_history() {
+    let (acceptor, mut landing): Node = Acceptor::in_cluster();
+    let latest =
+        |acceptor: &Acceptor| acceptor.mailboxes().stream.as_ref().expect("a cluster").latest();
+    let heard = |seq| Vitals { epochs: (1, 0), heard: seq, ..Vitals::default() };
+    landing.measured(heard(5));
+    assert_eq!(latest(&acceptor), StreamPlace { epoch: 1, seq: 5 });
+    let mut call = acceptor.publish();
+    assert_eq!(poll(&mut call), Poll::Pending);
+    let Departing { token, .. } = landing.departing().expect("it departs");
+    // Its place may be before this one.
+    landing.measured(heard(10));
+    landing.settled(token, STORED, 1);
+    landing.measured(heard(11));
+    assert_eq!(latest(&acceptor), StreamPlace { epoch: 1, seq: 5 });
+    landing.counted(total(token));
+    landing.measured(heard(12));
+    assert_eq!(latest(&acceptor), StreamPlace { epoch: 1, seq: 12 });
+}
+
+#[test]
 fn history_keeps_what_the_stream_answers_late() {
     let (acceptor, mut landing): Node = Acceptor::in_cluster();
     let mut call = acceptor.publish();
     assert_eq!(poll(&mut call), Poll::Pending);
     let Departing { token, publication, .. } = landing.departing().expect("it departs");
-    landing.settled(token, Published::Unknown);
-    landing.settled(token, Published::Late(9));
-    assert_eq!(acceptor.kept().record.publication.id, publication.id);
-    landing.settled(token, Published::Late(9));
+    landing.settled(token, Published::Unknown, 1);
+    landing.settled(token, Published::Late(9), 1);
+    let Keep { record, .. } = acceptor.kept();
+    let place = Some(StreamPlace { epoch: 1, seq: 9 });
+    assert_eq!((record.publication.id, record.place), (publication.id, place));
+    assert_eq!(record.attempt, Attempt::Repeated, "its publisher may have published it elsewhere");
+    landing.settled(token, Published::Late(9), 1);
     assert!(acceptor.inboxes.history.is_empty(), "once");
 }
 
@@ -108,7 +148,7 @@ fn what_has_no_place_in_the_queue_to_the_stream_is_refused() {
         STREAM_QUEUE_MAX as u64,
         "what is under way keeps its place"
     );
-    landing.settled(token, Published::NotHeard);
+    landing.settled(token, Published::NotHeard, 1);
     acceptor.settle();
     let unheard = r#"{"eventId":null,"eventTimestamp":null,"errors":null}"#;
     assert_eq!(poll(&mut calls[0]), json(200, unheard));
@@ -124,7 +164,7 @@ fn a_publisher_of_forge_is_told_null_only_if_nobody_listens_for_certain() {
         let Departing { token, publication, is_counted, .. } =
             landing.departing().expect("it departs");
         assert!(!is_counted && publication.content.needs_listener());
-        landing.settled(token, published);
+        landing.settled(token, published, 1);
         acceptor.settle();
         let Poll::Ready(response) = poll(&mut call) else { panic!("it is answered") };
         let body: serde_json::Value = serde_json::from_slice(response.body.as_bytes()).unwrap();

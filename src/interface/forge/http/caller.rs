@@ -8,7 +8,7 @@ use crate::codec::http::Request;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::forge::access::{As, Origin, ProxyAuthorization, Subject};
 use crate::interface::forge::nouns::Context;
-use crate::interface::http::{HttpContext, is_forwarded};
+use crate::interface::http::HttpContext;
 
 /// The caller, as its credential proves.
 enum Caller {
@@ -62,7 +62,7 @@ fn find_caller(http: &HttpContext<'_>, request: &Request) -> Result<Caller, Forg
     let now_s = http.now.wall_seconds();
     if api_key.is_some() {
         users.admin(None, api_key, now_s).map_err(|error| {
-            refusals.note("forge", error.why(), http.now.monotonic());
+            refusals.note_from(http.caller.address, "forge", error.why(), http.now.monotonic());
             invalid(error.to_string())
         })?;
     }
@@ -76,7 +76,7 @@ fn find_caller(http: &HttpContext<'_>, request: &Request) -> Result<Caller, Forg
     let token = authorization.and_then(bearer_token);
     let token = token.ok_or_else(|| invalid("neither the API key nor a token".to_owned()))?;
     let service = forge.service(token, now_s).map_err(|error| {
-        refusals.note("forge", error.why(), http.now.monotonic());
+        refusals.note_from(http.caller.address, "forge", error.why(), http.now.monotonic());
         invalid(error.to_string())
     })?;
     Ok(by_key.unwrap_or(Caller::Service(service)))
@@ -94,16 +94,16 @@ fn find_invocation(
     let unknown = |why: &str| ForgeError::headers(ProxyError::UnknownInvocation, why);
     let signed = looks_signed(id).then(|| {
         let Authenticators { forge, refusals, .. } = &mut *http.auth.borrow_mut();
-        forge
-            .invocation(id, http.now.wall_seconds())
-            .inspect_err(|error| refusals.note("forge", error.why(), http.now.monotonic()))
+        forge.invocation(id, http.now.wall_seconds()).inspect_err(|error| {
+            refusals.note_from(http.caller.address, "forge", error.why(), http.now.monotonic());
+        })
     });
     let why = match signed {
         Some(Ok(context)) => return Ok(context),
         Some(Err(error)) => error.to_string(),
         None => "the invocation was not registered, or has expired".to_owned(),
     };
-    let is_lenient = http.shared.config.trusts_callers() && !is_forwarded(request);
+    let is_lenient = http.shared.config.trusts_callers() && !http.is_forwarded(request);
     if is_lenient || !matches!(caller, Caller::Unknown) {
         let invocations = &http.shared.events.invocations;
         return invocations.get(id, http.now.monotonic()).ok_or_else(|| unknown(&why));
@@ -111,7 +111,7 @@ fn find_invocation(
     if looks_signed(id) {
         return Err(unknown(&why));
     }
-    let why = match is_forwarded(request) {
+    let why = match http.is_forwarded(request) {
         true => "behind a proxy a registered invocation needs a credential of the caller",
         false => "on this network a registered invocation needs a credential of the caller",
     };

@@ -73,6 +73,32 @@ pub(in crate::interface) fn refuse_body(
     Some(error.reply(call))
 }
 
+/// Returns the refusal of a request by a page whose origin may not use the node.
+pub(in crate::interface) fn refuse_origin(request: &Request) -> Reply {
+    let error = ApiError::foreign_origin();
+    match call(request) {
+        Some(call) => ForgeError::not_allowed(error.to_string()).reply(call),
+        None => error.into(),
+    }
+}
+
+/// Returns the refusal of a request of an address that sends too many.
+pub(in crate::interface) fn refuse_rate(request: &Request) -> Reply {
+    match call(request) {
+        Some(call) => ForgeError::rate_limited().reply(call),
+        None => ApiError::too_many_requests().into(),
+    }
+}
+
+/// Returns the call of a request whose refusal has a form of its own.
+fn call(request: &Request) -> Option<Call> {
+    match route(request.method_name(), &request.path) {
+        Ok(Route::Publish | Route::PublishGlobal) => Some(Call::Publish),
+        Ok(Route::Token) => Some(Call::Token),
+        _ => None,
+    }
+}
+
 /// Upgrades a connection to the WebSocket of a subscriber. The handshake may prove its context.
 fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route> {
     let (context, protocol) = match agree(http, request) {
@@ -82,7 +108,7 @@ fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route>
     };
     let timings = &http.shared.timings;
     let session = Session::new(context, http.now, timings, &mut http.random.borrow_mut());
-    upgrade(request, session, protocol.map(str::to_owned), None)
+    upgrade(http, request, session, protocol.map(str::to_owned), None)
 }
 
 /// Returns the context that a handshake proves and the agreed subprotocol. Both are optional.
@@ -111,7 +137,7 @@ fn agree(
     match proved {
         Some(Ok(context)) => Ok((Some(context), protocol)),
         Some(Err(error)) => {
-            refusals.note("forge", error.why(), http.now.monotonic());
+            refusals.note_from(http.caller.address, "forge", error.why(), http.now.monotonic());
             let challenge = Challenge::Refused(error.to_string().into());
             Err(refused_context(&error.to_string()).challenge(challenge))
         }

@@ -163,5 +163,5 @@ fn read_replay(options: Option<Value<'_, '_>>) -> Result<ReplayWish, Fault> {
         }
         Some(_) => return Err(Fault::Input("after: Expected string")),
     };
-    Ok(ReplayWish { seconds, after })
+    Ok(ReplayWish { seconds, after, behind: None })
 }

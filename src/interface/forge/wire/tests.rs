@@ -21,7 +21,7 @@ fn understood(text: &str) -> String {
     let request = match request {
         Ok(Request::Connect(token)) => format!("connect {token}"),
         Ok(Request::Unsubscribe(topic)) => format!("unsubscribe {topic}"),
-        Ok(Request::Subscribe { to, replay: ReplayWish { seconds, after } }) => {
+        Ok(Request::Subscribe { to, replay: ReplayWish { seconds, after, .. } }) => {
             format!("subscribe {} {seconds} {after:?}", described(&to))
         }
         Ok(Request::Publish { to, payload, .. }) => {

@@ -1,10 +1,13 @@
-//! Renders the reply to `GET /api/health`.
+//! Renders the replies to `GET /api/health` and `GET /api/health/live`.
 
 use serde::Serialize;
 
 use crate::interface::http::NodeHealth;
 use crate::interface::rest::Reply;
 use crate::message::iso_millis;
+
+/// The name that the node gives itself in its health.
+const SERVICE: &str = "fanfare";
 
 /// Renders the health of the node. The status is 503 if the node has problems or is stopping, which
 /// makes a load balancer stop sending clients to it.
@@ -21,9 +24,21 @@ fn render(version: &str, health: &NodeHealth<'_>) -> Reply {
         _ => (503, "failing"),
     };
     let timestamp = iso_millis(now);
-    let health =
-        Health { status: word, version, service: "fanfare", timestamp, problems, degraded };
+    let health = Health { status: word, version, service: SERVICE, timestamp, problems, degraded };
     Reply::json(status, &health)
+}
+
+/// Renders the answer of a process that serves requests. It depends on nothing else, so that a
+/// supervisor does not restart a node that drains, joins its cluster or waits for its store.
+pub(super) fn live() -> Reply {
+    Reply::json(200, &Live { status: "live", version: env!("CARGO_PKG_VERSION"), service: SERVICE })
+}
+
+#[derive(Serialize)]
+struct Live {
+    status: &'static str,
+    version: &'static str,
+    service: &'static str,
 }
 
 #[derive(Serialize)]

@@ -12,7 +12,7 @@ use crate::interface::http::HttpContext;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply};
 use crate::limits::{HISTORY_PAGE_MESSAGES_MAX, RETENTION_DAYS_MAX};
-use crate::mailbox::{Changed, Query as StoreQuery, StoreRefusal, StoreResult, Wish};
+use crate::mailbox::{Changed, Gathered, Query as StoreQuery, StoreRefusal, StoreResult, Wish};
 use crate::message::{
     ChannelDefinition, MessageQuery, Millis, Stats, StatsQuery, StoredMessage, iso_millis,
 };
@@ -69,9 +69,10 @@ pub(super) async fn messages(
         return Ok(Reply::messages(&[], |_| false));
     }
     let found = http.query(|ticket| StoreQuery::Messages(ticket, query)).await?;
-    let messages = answered(http, found)?;
+    let Gathered { found, unanswered } = answered(http, found)?;
     let definitions = http.shared.broker.definitions.load();
-    Ok(Reply::messages(&messages, |id| definitions.get(id).is_some()))
+    let reply = Reply::messages(&found, |id| definitions.get(id).is_some());
+    Ok(reply.unanswered_by(&unanswered))
 }
 
 /// Runs `GET /api/realtime/messages/stats`.
@@ -82,14 +83,16 @@ pub(super) async fn stats(http: &HttpContext<'_>, query: Option<&str>) -> Result
         query.since = Some(Millis::MAX);
     }
     let found = http.query(|ticket| StoreQuery::Stats(ticket, query)).await?;
-    Ok(Reply::stats(&answered(http, found)?))
+    let Gathered { found, unanswered } = answered(http, found)?;
+    Ok(Reply::stats(&found).unanswered_by(&unanswered))
 }
 
 /// Runs `DELETE /api/realtime/messages`.
 pub(super) async fn clear(http: &HttpContext<'_>, query: Option<&str>) -> Result<Reply, ApiError> {
     check_clear(query)?;
     let cleared = http.wish(Wish::Clear).await?;
-    Ok(Reply::messages_cleared(answered(http, cleared)?))
+    let Changed { now: deleted, unconfirmed } = answered(http, cleared)?;
+    Ok(Reply::messages_cleared(deleted).unconfirmed_by(&unconfirmed))
 }
 
 /// Runs `GET /api/realtime/config`.

@@ -17,12 +17,13 @@ use crate::interface::http::{Entrance, HttpContext};
 use crate::interface::rest::{ApiError, Reply};
 use crate::message::ChannelChange;
 use channels::NewChannel;
-pub use route::{HEALTH, Route};
+pub use route::{HEALTH, LIVE, Route};
 
 /// Decides how a request is served that belongs to no other interface.
 pub(in crate::interface) fn entrance<S>(request: &Request) -> Entrance<S, Route> {
     match route::route(request.method_name(), &request.path) {
         Ok(Route::Health) => Entrance::Health(health::reply),
+        Ok(Route::Live) => Entrance::Respond(health::live().into()),
         Ok(route) => Entrance::Call(route),
         Err(error) => Entrance::refuse(error),
     }
@@ -49,7 +50,7 @@ async fn call(
     }
     let (shared, query) = (http.shared, request.query.as_deref());
     match route {
-        Route::Health => unreachable!("health is not a call"),
+        Route::Health | Route::Live => unreachable!("health is not a call"),
         Route::ListChannels => Ok(Reply::channels(shared.broker.definitions.load().all())),
         Route::GetChannel(id) => {
             let definitions = shared.broker.definitions.load();

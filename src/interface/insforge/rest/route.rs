@@ -7,6 +7,9 @@ use crate::interface::rest::ApiError;
 /// The path of [`Route::Health`].
 pub const HEALTH: &str = "/api/health";
 
+/// The path of [`Route::Live`].
+pub const LIVE: &str = "/api/health/live";
+
 /// A REST call.
 ///
 /// An id of `None` is a path segment that is not a UUID. No channel definition has it, so the call
@@ -43,12 +46,14 @@ pub enum Route {
     Metadata,
     /// `GET /api/health`
     Health,
+    /// `GET /api/health/live`
+    Live,
 }
 
 impl Route {
     /// Returns whether only administrators may make the call.
     pub fn needs_admin(self) -> bool {
-        self != Self::Health
+        !matches!(self, Self::Health | Self::Live)
     }
 }
 
@@ -63,6 +68,7 @@ pub(super) fn route(method: &str, path: &str) -> Result<Route, ApiError> {
     let asked = if method == "HEAD" { "GET" } else { method };
     let (found, allow) = match path {
         HEALTH => (by_method(asked, &[("GET", Route::Health)]), "GET, HEAD"),
+        LIVE => (by_method(asked, &[("GET", Route::Live)]), "GET, HEAD"),
         "/api/metadata/realtime" => (by_method(asked, &[("GET", Route::Metadata)]), "GET, HEAD"),
         "/api/realtime/permissions" => {
             let routes = [("GET", Route::GetPermissions), ("PUT", Route::SetPermissions)];
@@ -145,10 +151,12 @@ mod tests {
             ("GET", "/api/metadata/realtime", Route::Metadata),
             ("GET", "/api/health", Route::Health),
             ("HEAD", "/api/health", Route::Health),
+            ("GET", "/api/health/live", Route::Live),
+            ("HEAD", "/api/health/live/", Route::Live),
         ];
         for (method, path, expected) in table {
             assert_eq!(route(method, path).unwrap(), expected, "{method} {path}");
-            assert_eq!(expected.needs_admin(), path != "/api/health");
+            assert_eq!(expected.needs_admin(), !path.starts_with("/api/health"));
         }
     }
 
@@ -165,6 +173,7 @@ mod tests {
             ("POST", "/api/metadata/realtime", "GET, HEAD"),
             ("POST", "/api/health", "GET, HEAD"),
             ("get", "/api/health", "GET, HEAD"),
+            ("POST", "/api/health/live", "GET, HEAD"),
         ];
         for (method, path, allow) in table {
             let reply = Reply::from(route(method, path).unwrap_err());
@@ -183,7 +192,14 @@ mod tests {
                 + r#""statusCode":404,"nextActions":"#
                 + r#""Please check the API documentation for available endpoints"}"#
         );
-        let others = ["", "/", "/api/realtime", "/api/realtime/channels/a/b", "/api/health/x"];
+        let others = [
+            "",
+            "/",
+            "/api/realtime",
+            "/api/realtime/channels/a/b",
+            "/api/health/x",
+            "/api/health/live/x",
+        ];
         for path in others {
             assert_eq!(route("GET", path).unwrap_err().status(), 404, "{path}");
         }

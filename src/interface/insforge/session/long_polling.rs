@@ -45,6 +45,13 @@ impl Session {
         }
     }
 
+    /// Answers the waiting poll without packets, so that the client sends its next one.
+    pub fn on_poll_release(&mut self, ctx: &Context<'_>) {
+        if let Some(polling) = &mut self.polling {
+            polling.answer_with(ctx, engineio::NOOP);
+        }
+    }
+
     /// Answers the waiting poll if the outbox has frames.
     pub fn on_output(&mut self, ctx: &mut Context<'_>) {
         if let Some(polling) = &mut self.polling {

@@ -4,8 +4,9 @@ use super::{App, Over, Session};
 use crate::interface::context::Context;
 use crate::interface::heartbeat::Heartbeat;
 use crate::interface::insforge::detached::Resuming;
-use crate::interface::insforge::resume;
-use crate::interface::next::Next;
+use crate::interface::insforge::{resume, returning, sharing};
+use crate::interface::next::{Next, Reason};
+use crate::message::{Activation, NotShared, NotTaken, Offset, TakenSession};
 
 impl Session {
     /// Handles the arrival of the session from another worker, because this worker holds the
@@ -53,6 +54,49 @@ impl Session {
             realtime.on_displaced(ctx, resuming, is_theirs);
         }
         Next::Stay
+    }
+
+    /// Continues to resume a session that the nodes of the cluster were asked for. Returns it if it
+    /// is taken over and the client does not wait for it.
+    pub fn on_taken(
+        &mut self,
+        ctx: &mut Context<'_>,
+        taken: Result<TakenSession, NotTaken>,
+    ) -> Option<TakenSession> {
+        match self.realtime() {
+            Some(realtime) => realtime.on_taken(ctx, taken),
+            None => taken.ok(),
+        }
+    }
+
+    /// Takes the beginning of a subscription that the session had before.
+    pub fn on_joined_again(ctx: &mut Context<'_>, activation: Activation) {
+        returning::joined(ctx, activation);
+    }
+
+    /// Lets the other nodes of a cluster know what the session is. If `is_again`, they are told
+    /// even if they know it.
+    pub fn share(&mut self, ctx: &mut Context<'_>, is_again: bool) {
+        if let Some(realtime) = self.realtime() {
+            sharing::share(realtime.client.who(), ctx, is_again);
+        }
+    }
+
+    /// Takes the answer to that.
+    pub fn on_shared(&mut self, ctx: &mut Context<'_>, answer: Result<Offset, NotShared>) -> Next {
+        match self.realtime() {
+            Some(_) if !sharing::answered(ctx, answer) => {
+                resume::forget(ctx);
+                Next::close(Reason::Client)
+            }
+            Some(realtime) => {
+                if realtime.client.unfinished.is_any_waiting() {
+                    ctx.local.authorizer.not_ready(ctx.id);
+                }
+                Next::Stay
+            }
+            None => Next::Stay,
+        }
     }
 
     /// Completes the resuming of a session: sends the missed publications and activates the

@@ -8,8 +8,9 @@ fn a_client_subscribes_publishes_and_unsubscribes() {
     let mut session = room.session();
     assert!(session.on_open(&mut room.ctx()).is_stay());
     let opening = room.sent().remove(0);
-    let id = decode_id(value(&opening, "sid"));
-    assert_eq!(id, Some(SessionId { worker: WORKER, slot: 0, key: *session.key() }));
+    let id = decode_id(value(&opening, "sid"), None);
+    let own = SessionId { worker: WORKER, slot: 0, key: *session.key() };
+    assert_eq!(id, Some((own, None)));
     room.text(&mut session, CONNECT);
     assert!(room.sent()[0].starts_with(r#"40{"sid":""#));
     room.text(&mut session, r#"421["realtime:publish",{"channel":"c","event":"e","payload":1}]"#);

@@ -211,7 +211,7 @@ impl Room {
             let listeners = self.local.index.listeners(&publication.channel, encoding);
             if listeners.iter().any(|listener| listener.connection == self.id.slot) {
                 self.ctx().deliver(publication, encoding);
-                self.link.mark_sent((position, publication.id));
+                self.link.mark_sent((position, publication.mark()));
             }
         }
     }

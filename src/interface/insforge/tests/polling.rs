@@ -35,6 +35,22 @@ fn a_poll_ends_with_a_noop_if_its_client_leaves_and_a_close_if_it_is_made_to() {
 }
 
 #[test]
+fn a_released_poll_ends_with_a_noop_and_the_session_takes_the_next_one() {
+    let mut room = Room::new();
+    let mut session = room.polling();
+    session.on_poll_release(&room.ctx());
+    let poll = room.ticket(1);
+    assert!(session.on_poll(&mut room.ctx(), poll).is_stay());
+    session.on_poll_release(&room.ctx());
+    assert_eq!(room.payloads(), [(1, "6".into())]);
+    let next = room.ticket(2);
+    assert!(session.on_poll(&mut room.ctx(), next).is_stay());
+    room.text(&mut session, CONNECT);
+    session.on_output(&mut room.ctx());
+    assert!(matches!(&*room.payloads(), [(2, text)] if text.starts_with("40{")));
+}
+
+#[test]
 fn a_websocket_takes_a_polling_session_over() {
     let mut room = Room::new();
     let mut session = room.polling();

@@ -6,12 +6,14 @@ use super::presence::presence_event;
 use super::push_meta_end;
 use super::spread::push_spread;
 use crate::codec::json::push_json;
+use crate::interface::insforge::recovery::push_mark;
 use crate::interface::insforge::socketio;
-use crate::message::{Content, Encoding, Publication, Sender};
+use crate::message::{Content, Encoding, Mark, Publication, Sender};
 
 /// Returns the packet for a publication: a message in the documented shape or the SDK's, or a
-/// presence event, which is the same in both encodings.
-pub fn publication(publication: &Publication, encoding: Encoding) -> String {
+/// presence event, which is the same in both encodings. A client that may resume later is told to
+/// remember `mark`.
+pub fn publication(publication: &Publication, encoding: Encoding, mark: &Mark) -> String {
     let (event, mut body) = match (&publication.content, encoding) {
         (Content::Message { event, payload, sender }, Encoding::Sdk) => {
             (&**event, spread(publication, payload, sender))
@@ -21,7 +23,9 @@ pub fn publication(publication: &Publication, encoding: Encoding) -> String {
     if publication.is_recoverable && matches!(publication.content, Content::Message { .. }) {
         // The stock client remembers this last argument as its offset and sends it when it connects
         // again (connection state recovery).
-        let _ = write!(body, r#","{}""#, publication.id);
+        body.push_str(r#",""#);
+        push_mark(&mut body, mark);
+        body.push('"');
     }
     socketio::event_text("/", event, &body)
 }
@@ -32,8 +36,8 @@ pub fn documented(publication: &Publication) -> (&str, String) {
         Content::Message { event, payload, sender } => {
             (event, message(publication, payload, sender))
         }
-        Content::Joined(member) => ("presence:join", presence_event(publication, member)),
-        Content::Left(member) => ("presence:leave", presence_event(publication, member)),
+        Content::Joined(member, _) => ("presence:join", presence_event(publication, member)),
+        Content::Left(member, _) => ("presence:leave", presence_event(publication, member)),
         Content::Event { .. } | Content::Document { .. } => {
             unreachable!("no channel of InsForge has events of Forge or documents")
         }
@@ -89,16 +93,19 @@ mod tests {
         Publication::new(MessageId::nil(), Channel::from("order:1"), 1_777_136_400_123, content)
     }
 
+    fn told(one: &Publication, encoding: Encoding) -> String {
+        publication(one, encoding, &one.mark())
+    }
+
     fn sdk(payload: &str) -> serde_json::Value {
-        let text = publication(&made(payload, Sender::System), Encoding::Sdk);
+        let text = told(&made(payload, Sender::System), Encoding::Sdk);
         let packet: serde_json::Value = serde_json::from_str(&text[2..]).expect("valid JSON");
         packet[1].clone()
     }
 
     #[test]
     fn the_documented_shape() {
-        let text =
-            publication(&made(r#"{"a":1}"#, Sender::User(Some("u1".into()))), Encoding::Documented);
+        let text = told(&made(r#"{"a":1}"#, Sender::User(Some("u1".into()))), Encoding::Documented);
         assert_eq!(
             text,
             r#"42["e",{"channel":"order:1","messageId":"00000000-0000-0000-0000-000000000000","senderType":"user","senderId":"u1","payload":{"a":1}}]"#
@@ -107,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_sdk_shape_with_its_order_of_keys() {
-        let text = publication(&made(r#"{"id":"123"}"#, Sender::System), Encoding::Sdk);
+        let text = told(&made(r#"{"id":"123"}"#, Sender::System), Encoding::Sdk);
         assert_eq!(
             text,
             r#"42["e",{"id":"123","meta":{"channel":"realtime:order:1","senderType":"system","messageId":"00000000-0000-0000-0000-000000000000","timestamp":"2026-04-25T17:00:00.123Z"}}]"#
@@ -116,7 +123,7 @@ mod tests {
 
     #[test]
     fn keys_that_only_javascript_can_hold_are_kept() {
-        let text = publication(&made(r#"{"a":1,"\ud800":2}"#, Sender::System), Encoding::Sdk);
+        let text = told(&made(r#"{"a":1,"\ud800":2}"#, Sender::System), Encoding::Sdk);
         assert!(text.starts_with(r#"42["e",{"a":1,"\ud800":2,"meta":{"#), "{text}");
     }
 
@@ -130,7 +137,7 @@ mod tests {
         for scalar in ["5", "null", "true"] {
             assert_eq!(sdk(scalar).as_object().map(serde_json::Map::len), Some(1));
         }
-        let astral = publication(&made(r#""😀""#, Sender::System), Encoding::Sdk);
+        let astral = told(&made(r#""😀""#, Sender::System), Encoding::Sdk);
         assert!(astral.contains(r#""0":"\ud83d","1":"\ude00""#), "{astral}");
     }
 
@@ -145,7 +152,7 @@ mod tests {
             };
             let p = Publication::new(MessageId::nil(), Channel::from(&*channel), 0, content);
             for encoding in [Encoding::Documented, Encoding::Sdk] {
-                let out = publication(&p, encoding);
+                let out = told(&p, encoding);
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&out[2..]).is_ok(), "{out}");
             }
         }

@@ -19,7 +19,7 @@ use super::session::Session;
 use super::wire::{document, title};
 use crate::broker::received::Received;
 use crate::codec::http::Request;
-use crate::interface::http::{Entrance, HttpContext, NodeHealth, is_forwarded};
+use crate::interface::http::{Entrance, HttpContext, NodeHealth};
 use crate::interface::m2::nouns::{Party, Scope};
 use crate::interface::rest::{ApiError, Reply, durability};
 use crate::interface::websocket::upgrade;
@@ -53,7 +53,7 @@ fn listen(http: &HttpContext<'_>, request: &Request) -> Entrance<Session, Route>
         Err(refusal) => return Entrance::refuse(refusal),
     };
     let session = Session::new(Arc::new(party), http.now, &http.shared.timings);
-    upgrade(request, session, subprotocol, None)
+    upgrade(http, request, session, subprotocol, None)
 }
 
 /// Authenticates the client of a handshake. Returns its party, and the agreed subprotocol, if any.
@@ -70,7 +70,7 @@ fn agree(http: &HttpContext<'_>, request: &Request) -> Result<(Party, Option<Str
 /// passed on must have a credential, even if the configuration requires none.
 fn reader(http: &HttpContext<'_>, request: &Request, said: &Said) -> Result<Reader, M2Error> {
     let (authorization, api_key) = (said.authorization.as_deref(), said.api_key.as_deref());
-    if authorization.is_none() && api_key.is_none() && is_forwarded(request) {
+    if authorization.is_none() && api_key.is_none() && http.is_forwarded(request) {
         return Err(M2Error::NOTHING);
     }
     let auth = &mut http.auth.borrow_mut().m2;

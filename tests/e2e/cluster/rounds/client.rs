@@ -1,6 +1,7 @@
 //! A client that subscribes to one channel, as InsForge's and as Forge's do, and may lose its node
 //! at any time.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::support::{ANON_KEY, sign};
 /// Longer than any node is stopped.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long `look` waits.
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -33,6 +34,9 @@ pub(super) struct Client {
     joins: bool,
     /// The topic of a listener.
     topic: Value,
+    /// The members of the channel, if it shows them: from the list behind its subscribe, and from
+    /// the news behind that.
+    pub(super) members: BTreeSet<String>,
 }
 
 /// What a node says.
@@ -55,8 +59,13 @@ pub(super) enum Said {
 }
 
 impl Client {
-    /// Connects, and proves who the client is. Returns `None` if the node is gone.
+    /// Connects a client without a user. Returns `None` if the node is gone.
     pub(super) fn connect(port: u16, kind: Kind) -> Option<Self> {
+        Self::connect_as(port, kind, ANON_KEY)
+    }
+
+    /// Connects, and proves who the client is. Returns `None` if the node is gone.
+    pub(super) fn connect_as(port: u16, kind: Kind, token: &str) -> Option<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
         stream.set_nodelay(true).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -66,11 +75,12 @@ impl Client {
         };
         let url = format!("ws://127.0.0.1:{port}{path}");
         let (websocket, _) = tungstenite::client(url, stream).ok()?;
-        let mut client = Self { websocket, kind, asked: 0, joins: false, topic: Value::Null };
+        let (topic, members) = (Value::Null, BTreeSet::new());
+        let mut client = Self { websocket, kind, asked: 0, joins: false, topic, members };
         match kind {
             Kind::Socket => {
                 client.expect("0{")?;
-                client.send(format!("40{}", json!({ "token": ANON_KEY })))?;
+                client.send(format!("40{}", json!({ "token": token })))?;
                 client.expect("40{")?;
             }
             Kind::Listener => {
@@ -136,12 +146,20 @@ impl Client {
                 serde_json::from_str(event).expect("an event has a name and an argument");
             return match (name.as_str(), argument["payload"]["n"].as_u64()) {
                 ("tick", Some(number)) => Said::Event(number),
+                ("presence:join", _) => self.has_changed(&argument, true),
+                ("presence:leave", _) => self.has_changed(&argument, false),
                 ("realtime:error", _) if argument["code"] == "REALTIME_GAP" => Said::Gap,
                 _ => Said::Surprise(text.to_owned()),
             };
         }
         match text.strip_prefix("43").and_then(|ack| ack.find('[').map(|at| &ack[at..])) {
-            Some(ack) if ack.starts_with("[{\"ok\":true") => self.done(),
+            Some(ack) if ack.starts_with("[{\"ok\":true") => {
+                let answer: Value = serde_json::from_str(ack).expect("an answer is JSON");
+                if let Some(members) = answer[0]["presence"]["members"].as_array() {
+                    self.members = members.iter().map(name).collect();
+                }
+                self.done()
+            }
             Some(_) => Said::Refused,
             None if matches!(text, "1" | "41") => Said::End,
             None => Said::Surprise(text.to_owned()),
@@ -164,6 +182,16 @@ impl Client {
         }
     }
 
+    /// Takes the news of a member that has joined or left.
+    fn has_changed(&mut self, argument: &Value, is_there: bool) -> Said {
+        let name = name(&argument["member"]);
+        match is_there {
+            true => self.members.insert(name),
+            false => self.members.remove(&name),
+        };
+        Said::Nothing
+    }
+
     fn done(&self) -> Said {
         if self.joins { Said::Joined } else { Said::Left }
     }
@@ -179,19 +207,28 @@ impl Client {
     }
 
     fn text(&mut self) -> Result<Option<String>, End> {
-        loop {
-            match self.websocket.read() {
-                Ok(Message::Text(text)) => return Ok(Some(text.to_string())),
-                Ok(Message::Close(_)) => return Err(End),
-                Ok(_) => {}
-                Err(Error::Io(error)) if matches!(error.kind(), WouldBlock | TimedOut) => {
-                    return Ok(None);
-                }
-                Err(_) => return Err(End),
-            }
-        }
+        read(&mut self.websocket)
     }
 }
 
 /// The end of a connection.
-struct End;
+pub(super) struct End;
+
+/// Returns the next text, if one comes soon.
+pub(super) fn read(websocket: &mut WebSocket<TcpStream>) -> Result<Option<String>, End> {
+    loop {
+        match websocket.read() {
+            Ok(Message::Text(text)) => return Ok(Some(text.to_string())),
+            Ok(Message::Close(_)) => return Err(End),
+            Ok(_) => {}
+            Err(Error::Io(error)) if matches!(error.kind(), WouldBlock | TimedOut) => {
+                return Ok(None);
+            }
+            Err(_) => return Err(End),
+        }
+    }
+}
+
+fn name(member: &Value) -> String {
+    member["presenceId"].as_str().expect("a member has an id").to_owned()
+}

@@ -46,6 +46,7 @@ pub(super) fn gone(scene: &mut Scene<'_>) {
 
 /// The broker is killed and starts again without its streams.
 pub(super) fn emptied(scene: &mut Scene<'_>) {
+    scene.papers.are_lost();
     restart(scene, false);
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::log::Pages;
+use super::papers::Written;
 use super::watch::Watch;
 use crate::histories::{Answer, Fact};
 
@@ -40,6 +41,9 @@ pub(super) struct Figures {
     pub(super) gaps: usize,
     /// Audiences in which no node was unknown.
     pub(super) whole_audiences: usize,
+    /// The time since all was served again until every node listed the members that were there.
+    pub(super) converged: Duration,
+    pub(super) written: Written,
 }
 
 impl Figures {
@@ -57,6 +61,8 @@ impl Figures {
             unknown: count(|fact| matches!(fact, Fact::Answered { answer: Answer::Unknown, .. })),
             gaps: count(|fact| matches!(fact, Fact::Gap { .. })),
             whole_audiences: count(is_whole),
+            converged: Duration::ZERO,
+            written: Written::default(),
         };
         for watch in watches {
             let is_dead = record.dead.contains(&watch.node);
@@ -132,7 +138,8 @@ pub(super) fn print(name: &str, rounds: &[Figures]) {
     };
     println!(
         "{name}: {} rounds; said after {}; without service {}; served after its end {}; \
-         publications {}, refused {}, unknown {}, nulls {}, whole audiences {}, gaps {}",
+         publications {}, refused {}, unknown {}, nulls {}, whole audiences {}, gaps {}; \
+         members known after {}; writes {}, refused {}, unknown {}, the same after {}",
         rounds.len(),
         time(|one| one.said),
         time(|one| Some(one.without)),
@@ -143,6 +150,11 @@ pub(super) fn print(name: &str, rounds: &[Figures]) {
         count(|one| one.nulls),
         count(|one| one.whole_audiences),
         count(|one| one.gaps),
+        time(|one| Some(one.converged)),
+        count(|one| one.written.stored),
+        count(|one| one.written.refused),
+        count(|one| one.written.unknown),
+        time(|one| Some(one.written.agreed)),
     );
 }
 

@@ -3,9 +3,11 @@
 //! each; with `--nocapture` the figures are shown.
 
 mod client;
+mod crew;
 mod faults;
 mod figures;
 mod log;
+mod papers;
 mod places;
 mod publishers;
 mod scene;
@@ -20,8 +22,10 @@ use std::time::Instant;
 
 use crate::histories::Answer;
 use crate::support::Node;
+use crew::Crew;
 use figures::Figures;
 use log::Log;
+use papers::Papers;
 use publishers::{Caller, publish};
 use scene::Scene;
 use site::{Site, wait_until};
@@ -52,16 +56,23 @@ fn rounds(name: &str, site: fn() -> Site, fault: fn(&mut Scene<'_>)) {
 
 /// Plays one round and judges it.
 fn play(name: &str, site: &mut Site, fault: fn(&mut Scene<'_>), rounds: (usize, usize)) -> Figures {
-    let (log, stage) = (Log::default(), Stage::default());
+    let (log, stage, papers) = (Log::default(), Stage::default(), Papers::new());
     let ports: Vec<_> = NODES.into_iter().zip(site.nodes.iter().map(Node::port)).collect();
     let watches: Vec<_> = ports.iter().map(|&(node, port)| Watch::new(node, port)).collect();
-    let record = thread::scope(|scope| {
+    let crew = Crew::new(&ports);
+    let (record, converged, (written, wrong)) = thread::scope(|scope| {
         let _ending = Ending(&stage);
-        let (log, stage) = (&log, &stage);
+        let (log, stage, papers, crew) = (&log, &stage, &papers, &crew);
         for role in ports.iter().flat_map(|&(node, port)| roles(node, port)) {
             scope.spawn(move || attend(log, stage, role));
         }
         watches.iter().for_each(|watch| drop(scope.spawn(|| watch.run(stage))));
+        crew.seats().for_each(|seat| _ = scope.spawn(move || crew.attend(stage, seat)));
+        let mut authors = Vec::new();
+        for (&(node, port), (_, another)) in ports.iter().zip(ports.iter().cycle().skip(1)) {
+            scope.spawn(move || papers.read(stage, node, port));
+            authors.push(scope.spawn(move || papers.write(stage, port, *another)));
+        }
         wait_until("there are subscribers", || log.attended() == NODES.len() * CHANNELS.len());
         let callers = ports.iter().flat_map(|&(node, port)| {
             [[0, 1], [1, 0], [2, 3]].map(|channels| {
@@ -72,26 +83,35 @@ fn play(name: &str, site: &mut Site, fault: fn(&mut Scene<'_>), rounds: (usize, 
         let callers: Vec<_> = callers.collect();
         wait_until("all is served", || log.is_served(0, &NODES));
         more(log);
-        let mut scene = Scene::new(site, log, &watches, rounds);
+        let mut scene = Scene::new(site, log, (&watches, papers), rounds);
         fault(&mut scene);
         let record = scene.record;
-        is_served_again(log, &watches);
+        crew.freeze();
+        let converged = crew.converge(is_served_again(log));
+        is_well_again(log, &watches);
         stage.quieten();
-        callers.into_iter().for_each(|caller| caller.join().expect("it ends"));
+        callers.into_iter().chain(authors).for_each(|one| one.join().expect("it ends"));
+        let settled = papers.settle(&ports);
         end(log, stage, ports[0]);
-        record
+        (record, converged, settled)
     });
     let mut pages = log.into_pages();
     places::find(&mut pages.history);
-    let figures = Figures::of(&record, &pages, &watches);
-    verdict::check(&format!("{name}, round {}", rounds.0 + 1), &pages, &record, &figures);
+    let figures = Figures { converged, written, ..Figures::of(&record, &pages, &watches) };
+    let name = format!("{name}, round {}", rounds.0 + 1);
+    verdict::check(&name, &pages, &record, (&figures, &wrong));
     figures
 }
 
-/// Waits until all nodes serve and say so, and for some more publications.
-fn is_served_again(log: &Log, watches: &[Watch]) {
+/// Waits until all nodes serve. Returns when they did.
+fn is_served_again(log: &Log) -> Instant {
     let mark = log.mark();
     wait_until("all is served again", || log.is_served(mark, &NODES));
+    Instant::now()
+}
+
+/// Waits until all nodes say that they serve, and for some more publications.
+fn is_well_again(log: &Log, watches: &[Watch]) {
     let now = Instant::now();
     wait_until("all nodes are well", || watches.iter().all(|watch| watch.is_well(now)));
     more(log);

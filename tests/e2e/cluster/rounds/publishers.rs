@@ -91,6 +91,8 @@ fn receipt(log: &Log, response: &Response) -> (Answer, Option<Audience>) {
     match (response.status, body["error"].as_str()) {
         (201, _) => (Answer::Stored { place: None }, Some(audience(&body["audience"]))),
         (503, Some("BACKPLANE_UNAVAILABLE" | "OVERLOADED")) => (Answer::Refused, None),
+        // A node that has never joined the cluster knows no definition.
+        (404, Some("NOT_FOUND")) => (Answer::Refused, None),
         (503, Some("BACKPLANE_UNKNOWN")) => (Answer::Unknown, None),
         (status, _) => {
             log.surprise(format!("{status} {body}"));
@@ -117,7 +119,7 @@ fn event(log: &Log, response: &Response) -> Answer {
     match (response.status, &body["eventId"]) {
         (200, Value::Null) => Answer::NotHeard,
         (200, _) => Answer::Stored { place: None },
-        (503, _) if detail.contains("its id is") => Answer::Unknown,
+        (503, _) if detail.contains("with the eventId") => Answer::Unknown,
         (503, _) => Answer::Refused,
         (status, _) => {
             log.surprise(format!("{status} {body}"));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::figures::Record;
 use super::log::Log;
+use super::papers::Papers;
 use super::site::{Site, wait_until};
 use super::watch::Watch;
 
@@ -14,6 +15,7 @@ pub(super) struct Scene<'s> {
     pub(super) site: &'s mut Site,
     pub(super) log: &'s Log,
     watches: &'s [Watch],
+    pub(super) papers: &'s Papers,
     pub(super) round: usize,
     /// The number of all rounds.
     pub(super) rounds: usize,
@@ -26,13 +28,13 @@ impl<'s> Scene<'s> {
     pub(super) fn new(
         site: &'s mut Site,
         log: &'s Log,
-        watches: &'s [Watch],
+        (watches, papers): (&'s [Watch], &'s Papers),
         (round, rounds): (usize, usize),
     ) -> Self {
         let (dead, cut) = (BTreeSet::new(), BTreeSet::new());
         let now = Instant::now();
         let record = Record { began: now, ended: now, dead, cut, said: None };
-        Self { site, log, watches, round, rounds, record, mark: 0 }
+        Self { site, log, watches, papers, round, rounds, record, mark: 0 }
     }
 
     /// Notes that the fault begins now.

@@ -10,6 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::super::fleet::{LISTENING, health};
+use super::crew::ROOM;
 use crate::support::Node;
 use crate::support::clock::Clock;
 use crate::support::nats::{Nats, Three};
@@ -108,8 +109,8 @@ impl Site {
     fn ready(self) -> Self {
         let is_well = |node| health(node) == (200, json!("ok"));
         wait_until("all nodes serve", || self.nodes.iter().all(is_well));
-        for name in ["orders", "ticker"] {
-            let definition = json!({ "pattern": name, "presence": "off" });
+        for (name, presence) in [("orders", "off"), ("ticker", "off"), (ROOM, "full")] {
+            let definition = json!({ "pattern": name, "presence": presence });
             let (status, body) = self.nodes[0].admin("POST", "/api/realtime/channels", &definition);
             assert_eq!(status, 201, "{body}");
         }

@@ -162,6 +162,6 @@ impl Visit<'_> {
 }
 
 /// Returns a random time of at most so many milliseconds.
-fn some(most: u64) -> Duration {
+pub(super) fn some(most: u64) -> Duration {
     Duration::from_millis(rand::random::<u64>() % (most + 1))
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use super::crew::CONVERGE_WITHIN;
 use super::figures::{Figures, Record, SAY_WITHIN};
 use super::log::Pages;
 use crate::histories::{Fact, Fault, faults};
@@ -14,8 +15,20 @@ const FAULTS_SHOWN: usize = 5;
 const FACTS_SHOWN: usize = 40;
 
 /// Panics if something is wrong with a round.
-pub(super) fn check(name: &str, pages: &Pages, record: &Record, figures: &Figures) {
+pub(super) fn check(
+    name: &str,
+    pages: &Pages,
+    record: &Record,
+    (figures, wrong): (&Figures, &[String]),
+) {
     let mut problems = String::new();
+    for one in wrong.iter().take(FAULTS_SHOWN) {
+        let _ = writeln!(problems, "document {one}");
+    }
+    if figures.converged > CONVERGE_WITHIN {
+        let took = figures.converged;
+        let _ = writeln!(problems, "nodes listed the members that are there only after {took:?}");
+    }
     let found = faults(&pages.history);
     for fault in found.iter().take(FAULTS_SHOWN) {
         let _ = writeln!(problems, "{fault:?}:\n{}", excerpt(fault, pages, record.began));

@@ -1,0 +1,6 @@
+//! TLS of clients, and the places where a node listens.
+
+mod again;
+mod certificates;
+mod faults;
+mod places;
