@@ -149,13 +149,16 @@ export async function run(seconds, main) {
  */
 export function runCases(cases, seconds = 60) {
   const names = process.argv.slice(2);
-  return run(seconds * Math.max(1, names.length), async () => {
+  // Those of all cases and transports together, and some for the start.
+  const all = seconds * (1 + names.length * transportsFromEnvironment().length);
+  return run(all, async () => {
     if (names.length === 0) console.log(Object.keys(cases).join('\n'));
     for (const name of names) {
       assert.ok(Object.hasOwn(cases, name), `no case ${name}`);
       for (const transports of transportsFromEnvironment()) {
-        console.log(`${name}, ${transports.transports ?? 'default transports'}`);
-        await cases[name](transports);
+        const title = `${name}, ${transports.transports ?? 'default transports'}`;
+        console.log(title);
+        await within(title, cases[name](transports), seconds * 1000);
       }
     }
   });

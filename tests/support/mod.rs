@@ -24,6 +24,7 @@ mod ending;
 pub(crate) mod exposition;
 pub(crate) mod http;
 pub(crate) mod kept;
+mod lifespan;
 pub(crate) mod nats;
 pub(crate) mod proxy;
 pub(crate) mod script;
@@ -32,6 +33,7 @@ pub(crate) mod trace;
 pub(crate) mod trio;
 
 pub(crate) use http::Response;
+use lifespan::Lifespan;
 use trio::Others;
 
 /// The administrator's key: `ik_` and 64 hexadecimal digits.
@@ -443,7 +445,8 @@ impl Launch {
         if let Some(stderr) = child.stderr.take() {
             self.output.drain(stderr, None);
         }
-        let mut process = Process { child, port, own_port: port };
+        let lifespan = Lifespan::of(&child);
+        let mut process = Process { child, _lifespan: lifespan, port, own_port: port };
         let Some(port) = listening_port(&lines) else {
             process.kill();
             panic!("the node does not listen; it said:\n{}", self.output.text());
@@ -521,6 +524,7 @@ fn binary() -> PathBuf {
 /// One process of the node.
 struct Process {
     child: Child,
+    _lifespan: Lifespan,
     /// The port for tests.
     port: u16,
     /// The port on which the node listens.

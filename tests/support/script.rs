@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use super::{ANON_KEY, API_KEY, JWT_SECRET, Node, Output, encrypted, repository};
 
 const POLL: Duration = Duration::from_millis(10);
+/// How long a program may go on to speak until its output is shown.
+const MOST_SAID: Duration = Duration::from_secs(10);
 
 impl Node {
     /// Runs a program of `tests/clients` to its end and returns its output. Panics if it fails or
@@ -104,9 +106,11 @@ impl Script {
         }
     }
 
-    /// Returns its output. The readers may be a moment behind a process that has just ended.
+    /// Returns its output. The readers may be a moment behind a process that has just ended; one
+    /// that has not may say more and more.
     fn text(&self) -> String {
-        while self.lines.recv_timeout(Duration::from_secs(1)).is_ok() {}
+        let end = Instant::now() + MOST_SAID;
+        while self.lines.recv_timeout(Duration::from_secs(1)).is_ok() && Instant::now() < end {}
         self.output.text()
     }
 

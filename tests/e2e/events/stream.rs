@@ -1,9 +1,9 @@
 //! A client of Server-Sent Events that shares no code with the node: it reads the lines of a
 //! response and keeps the last `id:`, as the standard says.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -38,6 +38,16 @@ impl Stream {
 
     /// Asks for channels behind the last event that the client has received, unless that is empty.
     pub(crate) fn resume(node: &Node, channels: &[&str], token: &str, last_id: &str) -> Self {
+        Self::try_resume(node.port(), channels, token, last_id).expect("the node answers")
+    }
+
+    /// The same, but `None` if nobody answers.
+    pub(crate) fn try_resume(
+        port: u16,
+        channels: &[&str],
+        token: &str,
+        last_id: &str,
+    ) -> Option<Self> {
         let query: Vec<_> = channels.iter().map(|channel| format!("channel={channel}")).collect();
         let mut head = format!(
             "GET {PATH}?{} HTTP/1.1\r\nHost: node\r\nAuthorization: Bearer {token}\r\n",
@@ -46,35 +56,42 @@ impl Stream {
         if !last_id.is_empty() {
             head.push_str(&format!("Last-Event-ID: {last_id}\r\n"));
         }
-        Self::ask(node.port(), &(head + "\r\n"), last_id)
+        Self::try_ask(port, &(head + "\r\n"), last_id)
     }
 
     /// Sends the head of a request, and reads that of the answer.
     pub(crate) fn ask(port: u16, head: impl AsRef<[u8]>, last_id: &str) -> Self {
-        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node listens");
+        Self::try_ask(port, head, last_id).expect("the node answers")
+    }
+
+    /// The same, but `None` if nobody answers.
+    fn try_ask(port: u16, head: impl AsRef<[u8]>, last_id: &str) -> Option<Self> {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        socket.write_all(head.as_ref()).expect("the node reads the request");
+        socket.write_all(head.as_ref()).ok()?;
         let mut reader = BufReader::new(socket);
-        let status_line = line(&mut reader).expect("the node answers");
+        let status_line = line(&mut reader)?;
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let mut headers = Vec::new();
         loop {
-            let header = line(&mut reader).expect("the head is whole");
+            let header = line(&mut reader)?;
             let Some((name, value)) = header.split_once(": ") else { break };
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
         let status = status.unwrap_or_else(|| panic!("no status in {status_line:?}"));
-        Self { reader, status, headers, last_id: last_id.to_owned(), comments: 0 }
+        Some(Self { reader, status, headers, last_id: last_id.to_owned(), comments: 0 })
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the next event; `None` if the stream has ended.
+    /// Returns the next event; `None` if the stream has ended. Panics if only comments come.
     pub(crate) fn next(&mut self) -> Option<Event> {
         let (mut name, mut data) = (String::new(), Vec::new());
+        let end = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < end, "the stream has no event for {PATIENCE:?}");
             let line = line(&mut self.reader)?;
             match line.split_once(": ").unwrap_or((&line, "")) {
                 ("", _) if data.is_empty() => name.clear(),
@@ -137,12 +154,13 @@ impl Stream {
     }
 }
 
-/// Returns a line without its end; `None` at the end of the stream.
+/// Returns a line without its end; `None` at the end of the stream, or where it was cut.
 fn line(reader: &mut BufReader<TcpStream>) -> Option<String> {
     let mut line = String::new();
     match reader.read_line(&mut line) {
         Ok(0) => None,
         Ok(_) => Some(line.trim_end_matches(['\n', '\r']).to_owned()),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
         Err(error) => panic!("the stream broke: {error}"),
     }
 }

@@ -9,6 +9,7 @@ mod crowd;
 mod killed;
 mod line;
 mod publisher;
+mod reader;
 mod stage;
 mod tally;
 
@@ -18,11 +19,13 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::fleet::{Fleet, health};
+use super::fleet::{Broker, Envs, Fleet, health};
+use crate::order::join;
 use crate::support::{Node, wait_until};
 use client::Client;
 use crowd::{Crew, wait_for_clients};
 use publisher::Publisher;
+use reader::Reader;
 use stage::{Ending, Stage};
 use tally::Tally;
 
@@ -30,6 +33,9 @@ const NODES: usize = 3;
 /// Each client subscribes to two of them.
 const CHANNELS: usize = 40;
 const PUBLISHERS: usize = 8;
+/// Readers of Server-Sent Events, and the channels of each.
+const READERS: usize = 6;
+const EACH: usize = 4;
 /// Publications a second, of all publishers together.
 const RATE: f64 = 200.0;
 /// How long nodes and clients may take for what they do at once.
@@ -54,37 +60,63 @@ fn channel(number: usize) -> String {
     format!("rolling:{number}")
 }
 
+/// Returns the settings of the nodes. Some 200 connections are closed in a second.
+fn settings() -> Envs {
+    let drain_ms = (1_000 + 5 * clients()).to_string();
+    let envs = [("FANFARE_DRAIN_MS", &*drain_ms.leak()), ("FANFARE_RECOVERY_WINDOW_MS", "120000")];
+    Box::leak(envs.into())
+}
+
+fn clients() -> usize {
+    setting("FANFARE_TEST_ROLLING_CLIENTS", 60)
+}
+
 #[test]
 fn nothing_is_lost_while_nodes_are_restarted_one_after_the_other() {
-    let clients = setting("FANFARE_TEST_ROLLING_CLIENTS", 60);
-    let rounds = setting("FANFARE_TEST_ROLLINGS", 1);
-    // Some 200 connections are closed in a second.
-    let drain_ms = (1_000 + 5 * clients).to_string();
-    let mut fleet = Fleet::each(NODES, move |_, command| {
-        command.env("FANFARE_DRAIN_MS", &drain_ms);
-        command.env("FANFARE_RECOVERY_WINDOW_MS", "120000");
-    });
+    restart_in_turn(Fleet::with(NODES, settings()));
+}
+
+#[test]
+#[ignore = "`tests/run long` runs it"]
+fn nothing_is_lost_while_nodes_on_three_brokers_are_restarted() {
+    restart_in_turn(Fleet::on_three(NODES, settings()));
+}
+
+fn restart_in_turn<B: Broker>(mut fleet: Fleet<B>) {
+    let (clients, rounds) = (clients(), setting("FANFARE_TEST_ROLLINGS", 1));
     fleet.define(&json!({ "pattern": "rolling:*", "presence": "off" }));
-    let stage = Stage::new(fleet.nodes.iter().map(Node::port).collect(), clients);
-    let (tally, publishers, restarts) = thread::scope(|scope| {
-        let _ending = Ending(&stage);
+    // The position in a channel without messages is that of one node.
+    (0..CHANNELS)
+        .for_each(|number| _ = fleet.nodes[0].publish(&channel(number), "hello", &json!({})));
+    let stage = &Stage::new(fleet.nodes.iter().map(Node::port).collect(), clients);
+    let (tally, readers, publishers, restarts) = thread::scope(|scope| {
+        let _ending = Ending(stage);
+        let readers = (0..READERS).map(|number| {
+            let reader = Reader::new((number..CHANNELS).step_by(CHANNELS / EACH));
+            scope.spawn(move || reader.run(stage, number))
+        });
+        let readers: Vec<_> = readers.collect();
         let clients = (0..clients).map(|number| Client::new(number, number % NODES)).collect();
-        let crew = Crew::start(scope, &stage, clients, RATE);
+        let crew = Crew::start(scope, stage, clients, RATE);
         let mut restarts = Vec::new();
         for round in 1..=rounds {
-            restarts.extend((0..NODES).map(|at| restart(&mut fleet, &stage, at)));
+            restarts.extend((0..NODES).map(|at| restart(&mut fleet, stage, at)));
             println!("round {round} of {rounds} is over");
         }
-        let (tally, publishers) = crew.finish(&stage);
-        (tally, publishers, restarts)
+        let (tally, publishers) = crew.finish(stage);
+        // A reader that has heard everything by then waits for one more event.
+        (0..CHANNELS).for_each(|at| _ = fleet.nodes[0].publish(&channel(at), "bye", &json!({})));
+        let readers: Vec<_> = readers.into_iter().map(join).collect();
+        (tally, readers, publishers, restarts)
     });
     print(&tally, &publishers);
     print_restarts(&tally, &restarts);
     check(&tally, clients, rounds);
+    check_readers(&readers, rounds);
 }
 
 /// Stops a node, waits until its clients are back at the others, and starts it again.
-fn restart(fleet: &mut Fleet, stage: &Stage, at: usize) -> Restart {
+fn restart<B>(fleet: &mut Fleet<B>, stage: &Stage, at: usize) -> Restart {
     stage.ends(at);
     let began = Instant::now();
     let node = &mut fleet.nodes[at];
@@ -156,4 +188,16 @@ fn check(tally: &Tally, clients: usize, rounds: usize) {
     assert!(returns >= clients * rounds, "{returns} returns of {clients} clients");
     // On a busy machine NATS may not answer in time. Clients are told then.
     assert!(tally.recovered > 9 * tally.told, "{} of {returns} are recovered", tally.recovered);
+}
+
+fn check_readers(readers: &[Reader], rounds: usize) {
+    let sum = |of: fn(&Reader) -> usize| readers.iter().map(of).sum::<usize>();
+    let (events, resumed) = (sum(|one| one.events), sum(|one| one.resumed));
+    println!(
+        "readers heard {events}, resumed {resumed} times, told of {} gaps",
+        sum(|one| one.gaps)
+    );
+    readers.iter().for_each(|reader| assert!(reader.faults.is_empty(), "{:#?}", reader.faults));
+    assert!(resumed >= rounds * readers.len(), "each loses its node once in a round");
+    assert!(sum(|one| one.gaps) < resumed / 10 + 1, "gaps are told of {resumed} streams");
 }
