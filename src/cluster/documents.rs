@@ -246,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_never_change() {
+        // All nodes and all versions must agree on them, and streams keep them.
+        let text = |document| String::from_utf8(encode(&document).unwrap()).unwrap();
+        let mut shared = a_document(None, Some("{}"));
+        shared.user_id = None;
+        let resource = r#""resource":"o/p///kvStore/ä \"b\"""#;
+        let version = r#""version":1700000000123"#;
+        assert_eq!(text(shared), format!("{{\"v\":1,{resource},{version}}}\n{{}}"));
+        let people = r#""audience":"u","user":"u\\""#;
+        let line = format!("{{\"v\":1,{resource},{people},{version}");
+        assert_eq!(text(a_document(Some("u"), Some("0"))), format!("{line}}}\n0"));
+        assert_eq!(text(a_document(Some("u"), None)), format!("{line},\"gone\":true}}\n"));
+        let floor = Floor { version: 5, up_to: 7, node: NodeName::read("n1").unwrap() };
+        assert_eq!(floor.encode(), r#"{"v":1,"version":5,"up_to":7,"node":"n1"}"#);
+    }
+
+    #[test]
     fn floors_and_proofs_are_read_back() {
         let node = NodeName::read("n1").unwrap();
         let floor = Floor { version: 5, up_to: 7, node: node.clone() };

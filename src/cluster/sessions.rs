@@ -217,6 +217,54 @@ mod tests {
     }
 
     #[test]
+    fn the_texts_never_change() {
+        // All nodes and all versions must agree on them, and streams keep them.
+        let by = NodeName::read("n1").expect("a name");
+        let place = MarkPlace::new(1, 2);
+        let credential = Credential {
+            id: "alice".into(),
+            email: Some("a@b".into()),
+            role: Role::Authenticated,
+            is_user: true,
+            expires_at: None,
+        };
+        let channel = SharedChannel {
+            channel: Channel::from("room"),
+            encoding: Encoding::Documented,
+            since: place,
+        };
+        let mut session = SharedSession {
+            socket_key: [7; 15],
+            credential: Arc::new(credential),
+            policies: Some(3),
+            channels: [channel].into(),
+            replays: Replays::default(),
+            replayed_at: Some(place),
+            before: Some(Mark::Place(place)),
+        };
+        let place = "[0,0,0,1,0,0,0,0,0,0,0,2]";
+        let text = |before: &str| {
+            let client = r#"{"id":"alice","email":"a@b","role":"authenticated","is_user":true}"#;
+            let channel = format!(r#"{{"name":"room","is_documented":true,"since":{place}}}"#);
+            let session = format!(
+                r#""socket":[{}],"client":{client},"policies":3,"channels":[{channel}]"#,
+                ["7"; 15].join(",")
+            );
+            let told = format!(r#""replays":[0,0],"replayed_at":{place},"before":{before}"#);
+            format!(r#"{{"version":1,"by":"n1","session":{{{session},{told}}}}}"#)
+        };
+        let is_at = format!(r#"{{"Place":[{place},null]}}"#);
+        assert_eq!(encode(&by, Some(&session)), text(&is_at));
+        session.before = Some(Mark::Id(MessageId::from_u128(9)));
+        let is_id = r#"{"Id":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,9]}"#;
+        assert_eq!(encode(&by, Some(&session)), text(is_id));
+        session.before = Some(Mark::Replays(MarkPlace::new(1, 2), Replays::default().next()));
+        let is_replay = format!(r#"{{"Place":[{place},[0,1]]}}"#);
+        assert_eq!(encode(&by, Some(&session)), text(&is_replay));
+        assert_eq!(encode(&by, None), r#"{"version":1,"by":"n1","session":null}"#);
+    }
+
+    #[test]
     fn a_session_has_a_subject_of_its_own() {
         let prefix = Prefix::read("ff").expect("a prefix");
         let session = std::array::from_fn(|at| u8::try_from(at).expect("it is small"));

@@ -105,5 +105,7 @@ fn differing<'a>(
 /// Returns whether clients of several nodes can notice that this setting differs.
 fn is_noticed(key: &str) -> bool {
     let is_of = |section: &str| key.split_once('.').is_some_and(|(name, _)| name == section);
-    is_of("forge") || is_of("m2") || matches!(key, "recovery.window_ms" | "auth.close_expired")
+    let others =
+        ["auth.close_expired", "cluster.polling", "cors.allowed_origins", "recovery.window_ms"];
+    is_of("forge") || is_of("m2") || others.contains(&key)
 }

@@ -19,8 +19,8 @@ const FLAGS = [
   '--disable-component-update',
 ];
 // On a loaded machine its first start takes long, and so does each command.
-const START_MS = 60_000;
-const PAGE_MS = 40_000;
+const START_MS = 120_000;
+const PAGE_MS = 80_000;
 
 export class Chromium {
   #asked = new Map();

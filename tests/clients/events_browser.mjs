@@ -6,7 +6,7 @@ import { Chromium } from './chromium.mjs';
 import { Proxy } from './proxy.mjs';
 
 // A browser is slow on a loaded machine.
-const SECONDS = 85;
+const SECONDS = 170;
 
 const PAGE = `<!doctype html>
 <title>A page that listens to events</title>

@@ -7,7 +7,7 @@ import { Proxy } from './proxy.mjs';
 
 const CHANNEL = 'my-channel';
 // A browser is slow on a loaded machine.
-const SECONDS = 85;
+const SECONDS = 170;
 
 async function twoTabs(work) {
   const context = forge.freshContext();

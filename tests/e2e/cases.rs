@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(200);
 
 /// Defines one test per case of a program, each with a node of its own, and a test that no case of
 /// the program is missing here.

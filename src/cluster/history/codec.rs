@@ -315,6 +315,58 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_never_change() {
+        // All nodes and all versions must agree on them.
+        let asked = |question: Question| String::from_utf8(question.encode()).unwrap();
+        let place = StreamPlace { epoch: 3, seq: 4 };
+        let key = Key { place, node: node(), position: 5 };
+        let filter = Filter { channel_id: Some(number(4)), event_name: Some("e".into()) };
+        let name = MessageName { id: number(9), channel: "c".into(), sender: Sender::User(None) };
+        let count = StatsQuery { channel_id: Some(number(1)), since: Some(2) };
+        for (question, text) in [
+            (Question::Locate(number(1)), r#"{"locate":[1,7]}"#),
+            (
+                Question::Find { filter, below: Some(key), skip: 6, limit: 9 },
+                r#"{"find":{"channel":[4,7],"event":"e","below":[3,4,"n1",5],"skip":6,"limit":9}}"#,
+            ),
+            (Question::Read(vec![1, 2]), r#"{"read":[1,2]}"#),
+            (Question::Count(count), r#"{"count":[[1,7],2]}"#),
+            (Question::Clear, r#""clear""#),
+            (
+                Question::Has(name, Durability::Synced),
+                r#"{"has":[[9,7],"c",[true,null],"synced"]}"#,
+            ),
+        ] {
+            assert_eq!(asked(question), text);
+        }
+        let given = |answer: Answer| String::from_utf8(answer.encode()).unwrap();
+        let held = Held { place, position: 7, twin: number(3), bytes: 8 };
+        let events = vec![("e".into(), 3)];
+        let (messages, wh_audience, wh_delivered) = (1, 2, 4);
+        let retention_days = Some(9);
+        let share = Share { messages, wh_audience, wh_delivered, events, retention_days };
+        for (answer, text) in [
+            (Answer::Located(Some(held)), r#"j{"located":[3,4,7,[3,7],8]}"#),
+            (Answer::Found(vec![held]), r#"j{"found":[[3,4,7,[3,7],8]]}"#),
+            (Answer::Counted(share), r#"j{"counted":[1,2,4,[["e",3]],9]}"#),
+            (Answer::Cleared(5), r#"j{"cleared":5}"#),
+            (Answer::Has(true), r#"j{"has":true}"#),
+            (Answer::Refused(Refusal::Busy), r#"j{"refused":"busy"}"#),
+            (Answer::Refused(Refusal::TooSlow), r#"j{"refused":"too_slow"}"#),
+            (Answer::Refused(Refusal::Failed), r#"j{"refused":"failed"}"#),
+        ] {
+            assert_eq!(given(answer), text);
+        }
+        let line = concat!(
+            r#"{"position":6,"id":[1,7],"event":"m","definition":[2,7],"channel":"m","#,
+            r#""sender":[true,"m"],"ws":1,"webhooks":2,"delivered":4294967295,"at":5}"#
+        );
+        let length = u8::try_from(line.len()).expect("it is short");
+        let expected = [b"m\0\0\0", &[length][..], line.as_bytes(), b"\0\0\0\x01m"].concat();
+        assert_eq!(Answer::Read(vec![(6, message("m", 5))]).encode(), expected);
+    }
+
+    #[test]
     fn questions_are_read_as_they_were_asked() {
         let place = StreamPlace { epoch: 3, seq: u64::MAX };
         let key = Key { place, node: node(), position: i64::MAX };

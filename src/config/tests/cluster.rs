@@ -250,9 +250,15 @@ fn fingerprints_tell_which_secret_differs_and_no_more() {
 #[test]
 fn settings_that_clients_notice_are_compared() {
     let own = fingerprints(&[SECRET], "k", "c");
-    let env = [SECRET, ("FANFARE_FORGE_REPLAY_SECONDS", "61"), ("FANFARE_RECOVERY_WINDOW_MS", "5")];
+    let env = [
+        SECRET,
+        ("FANFARE_CLUSTER_POLLING", "pass"),
+        ("FANFARE_FORGE_REPLAY_SECONDS", "61"),
+        ("FANFARE_RECOVERY_WINDOW_MS", "5"),
+    ];
     let other = fingerprints(&env, "k", "c");
-    assert_eq!(own.differing_settings(&other), ["forge.replay_seconds", "recovery.window_ms"]);
+    let all = ["cluster.polling", "forge.replay_seconds", "recovery.window_ms"];
+    assert_eq!(own.differing_settings(&other), all);
     let log = fingerprints(&[SECRET, ("FANFARE_WORKERS", "3")], "k", "c");
     assert_eq!(own.differing_settings(&log), Vec::<&str>::new());
     let text = format!("{own:?}");
@@ -260,5 +266,5 @@ fn settings_that_clients_notice_are_compared() {
     // An older release knows fewer.
     let mut older = other;
     older.settings.remove("forge.replay_seconds");
-    assert_eq!(own.differing_settings(&older), ["recovery.window_ms"]);
+    assert_eq!(own.differing_settings(&older), ["cluster.polling", "recovery.window_ms"]);
 }
