@@ -11,6 +11,8 @@ use std::{panic, thread};
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -21,6 +23,9 @@ use queue::{Queue, standard_error};
 
 /// The log, once it is started. Like standard error there is one for the process.
 static LOG: OnceLock<Log> = OnceLock::new();
+
+/// What the targets of the node's own lines begin with.
+const OWN: &str = env!("CARGO_CRATE_NAME");
 
 struct Log {
     queue: Queue,
@@ -58,9 +63,14 @@ pub fn start(config: &Config) -> io::Result<Flush> {
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && !is_plain);
     let subscriber = tracing_subscriber::registry().with(level);
+    // What other crates tell below a warning, as each connection to NATS, the node says in words of
+    // its own.
+    let is_told = filter_fn(|line| line.target().starts_with(OWN) || *line.level() <= Level::WARN);
     match config.log_format {
-        LogFormat::Text => subscriber.with(lines).init(),
-        LogFormat::Json => subscriber.with(lines.json().flatten_event(true)).init(),
+        LogFormat::Text => subscriber.with(lines.with_filter(is_told)).init(),
+        LogFormat::Json => {
+            subscriber.with(lines.json().flatten_event(true).with_filter(is_told)).init();
+        }
     }
     panic::set_hook(Box::new(log_panic));
     Ok(Flush(()))
