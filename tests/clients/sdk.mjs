@@ -77,6 +77,18 @@ await harness.runCases({
     assert.equal(realtime.isConnected, true);
   },
 
+  async one_definition_allows_names_of_every_form() {
+    // Not `*` alone, because other cases on this node are about names that nothing allows.
+    const end = harness.freshUser();
+    await harness.createChannel(`*${end}`);
+    for (const begin of ['test-1795885786864', 'dup_1', 'ch1.a:', 'a b/ä']) {
+      const realtime = anonymous();
+      const name = begin + end;
+      await subscribe(realtime, name);
+      await publishAndHear(realtime, name, { senderType: 'user' });
+    }
+  },
+
   async hears_publications_over_http() {
     const realtime = anonymous();
     const name = await channel();

@@ -75,7 +75,7 @@ fn an_unknown_id_is_not_found_even_if_it_is_no_uuid() {
 fn invalid_definitions_are_refused_in_the_documented_words() {
     let node = Node::start();
     let refusals = [
-        (json!({}), "pattern: Required"),
+        (json!({}), "pattern: Channel pattern is required"),
         (json!({ "pattern": "" }), "pattern: Channel pattern is required"),
         (json!({ "pattern": 5 }), "pattern: Expected string, received number"),
         (json!({ "pattern": "a", "webhookUrls": ["x"] }), "webhookUrls.0: Invalid url"),

@@ -97,6 +97,7 @@ mod sdk {
         hears_itself_with_the_anon_key,
         hears_itself_with_a_user_token,
         subscribing_connects_by_itself,
+        one_definition_allows_names_of_every_form,
         hears_publications_over_http,
         sees_members_join_and_leave,
         unsubscribing_ends_delivery,

@@ -57,8 +57,7 @@ impl NewChannel {
     /// # Errors
     /// 400 with the issues of all fields. If they have none, 400 if the pattern breaks its rule.
     pub(in crate::interface::insforge::rest) fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let required = |pattern| fields::required("pattern", pattern).and_then(new_pattern);
-        let (pattern, change) = read(body, required)?;
+        let (pattern, change) = read(body, new_pattern)?;
         check_pattern(&pattern)?;
         Ok(Self {
             pattern,
@@ -183,12 +182,12 @@ fn or_default<'a, T: Default>(
 }
 
 /// Reads the pattern of a new definition. Its error text for an empty pattern differs from that of
-/// a change, as in InsForge.
-fn new_pattern(value: &RawValue) -> Read<String> {
-    if value.get() == "\"\"" {
-        return Err("pattern: Channel pattern is required".into());
+/// a change, as in InsForge, and a missing one is answered like an empty one, as documented.
+fn new_pattern(value: Option<&RawValue>) -> Read<String> {
+    match value {
+        Some(value) if value.get() != "\"\"" => changed_pattern(value),
+        _ => Err("pattern: Channel pattern is required".into()),
     }
-    changed_pattern(value)
 }
 
 fn changed_pattern(value: &RawValue) -> Read<String> {
@@ -263,10 +262,10 @@ fn nullable<'a, T>(
 }
 
 /// Checks InsForge's rule, `^[a-zA-Z0-9-]+(:[a-zA-Z0-9%:-]+)*$`, extended: `_` and `.` are allowed
-/// too, and `*` wherever `%` is. As in InsForge, the error text does not name the field.
+/// too, and both wildcards anywhere. As in InsForge, the error text does not name the field.
 fn check_pattern(pattern: &str) -> Result<(), ApiError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let any = |c: char| plain(c) || matches!(c, ':' | '%' | '*');
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '%' | '*');
+    let any = |c: char| plain(c) || c == ':';
     let (first, rest) = match pattern.split_once(':') {
         None => (pattern, None),
         Some((first, rest)) => (first, Some(rest)),
@@ -277,7 +276,7 @@ fn check_pattern(pattern: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::invalid_input(
-        "Invalid channel pattern. Use alphanumeric characters, hyphens, underscores, dots and \
-         colons, and * or % for wildcards after the first colon.",
+        "Invalid channel pattern. Use alphanumeric characters, hyphens, underscores, dots, colons \
+         between them, and * or % for wildcards.",
     ))
 }
