@@ -2,6 +2,7 @@
 
 use crate::codec::websocket::{self as wire, Deflater, Inflater, Tally};
 use crate::config::WebSocket;
+use crate::limits::TURN_INFLATED_BYTES_MAX;
 use crate::message::{Encoding, FrameBytes, Publication};
 use crate::metrics::Counters;
 
@@ -13,6 +14,8 @@ pub struct Deflating {
     deflater: Deflater,
     /// The inflater of clients' messages.
     pub inflater: Inflater,
+    /// Bytes of the messages that were inflated in this turn.
+    inflated: usize,
 }
 
 impl Deflating {
@@ -22,6 +25,7 @@ impl Deflating {
             bytes_min: config.compression_bytes,
             deflater: Deflater::default(),
             inflater: Inflater::default(),
+            inflated: 0,
         }
     }
 
@@ -55,9 +59,20 @@ impl Deflating {
     /// Adds what was inflated since the last call to the counters.
     pub fn count_inflated(&mut self, counters: &Counters) {
         let Tally { messages, plain_bytes, deflated_bytes } = self.inflater.take_tally();
+        self.inflated = self.inflated.saturating_add(plain_bytes as usize);
         counters.inflated.add(messages);
         counters.inflated_plain_bytes.add(plain_bytes);
         counters.inflated_bytes.add(deflated_bytes);
+    }
+
+    /// Begins a turn of the worker.
+    pub fn begin_turn(&mut self) {
+        self.inflated = 0;
+    }
+
+    /// Returns whether so much was inflated in this turn that others should have theirs.
+    pub fn is_spent(&self) -> bool {
+        self.inflated >= TURN_INFLATED_BYTES_MAX
     }
 
     fn is_long(&self, plain: &[u8]) -> bool {

@@ -12,7 +12,7 @@ use super::transmit::send_slices;
 use super::worker::Worker;
 use crate::codec::tls::TlsError;
 use crate::interface::next::Reason;
-use crate::limits::READS_PER_TURN_MAX;
+use crate::limits::{DEFLATED_READ_BYTES, READS_PER_TURN_MAX};
 
 /// Puts a socket into the list of sockets to read, unless it is there already.
 pub(super) fn note_unread(
@@ -35,6 +35,8 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
     for _ in 0..READS_PER_TURN_MAX {
         let Some(connection) = worker.connections.get_mut(slot) else { return false };
         let Some(socket) = &connection.link.socket else { return false };
+        let room = if connection.link.deflates() { DEFLATED_READ_BYTES } else { scratch.len() };
+        let scratch = &mut scratch[..room];
         let length = match recv(socket, &mut *scratch, RecvFlags::DONTWAIT) {
             Ok((length, _)) if length > 0 => length,
             Err(Errno::AGAIN) => return false,
@@ -66,6 +68,9 @@ pub(super) fn read(worker: &mut Worker, slot: u32, scratch: &mut [u8]) -> bool {
         // that was announced together with the bytes must still be read.
         if length < scratch.len() && !has_ended {
             return false;
+        }
+        if worker.local.deflating.is_spent() {
+            break;
         }
     }
     true

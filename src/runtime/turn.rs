@@ -116,6 +116,7 @@ impl Turns {
         let worker = &mut self.worker;
         worker.local.counters.turns.add(1);
         worker.local.auth.refresh();
+        worker.local.deflating.begin_turn();
         let now = worker.shared.clock.now();
         worker.at(now);
         worker.watch_memory(heap::allocated);
@@ -209,12 +210,13 @@ impl Turns {
         has_more
     }
 
-    /// Reads sockets that are ready. Returns false if the worker must empty its mailbox first,
-    /// where each command that is read may need a place.
+    /// Reads sockets that are ready. Returns false if the worker must empty its mailbox first, where
+    /// each command that is read may need a place, or has inflated enough for this turn.
     fn read_pass(&mut self) -> bool {
         let worker = &mut self.worker;
         for _ in 0..worker.unread.len().min(READ_PASS_MAX) {
-            if self.inbox.mailbox().free(Slot::Control) < MAILBOX_CONTROL_MAX / 2 {
+            let is_full = self.inbox.mailbox().free(Slot::Control) < MAILBOX_CONTROL_MAX / 2;
+            if is_full || worker.local.deflating.is_spent() {
                 return false;
             }
             let Some(slot) = worker.unread.pop_front() else { break };

@@ -1,5 +1,6 @@
 // Stock clients of which some compress messages and some do not, at a node that compresses. They
 // offer compression unless `perMessageDeflate` is false.
+import { constants, deflateRawSync } from 'node:zlib';
 import { io } from 'socket.io-client';
 import WebSocket from 'ws';
 import * as harness from './harness.mjs';
@@ -24,6 +25,15 @@ async function open(path, options, headers = {}, protocols = []) {
   socket.on('message', (bytes) => heard.push(bytes.toString()));
   await next(socket, 'open');
   return { socket, heard, say: (message) => socket.send(JSON.stringify(message)) };
+}
+
+/** The frame of a text, compressed, with a mask that changes nothing. */
+function compressedFrame(text) {
+  const payload = deflateRawSync(text, { finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, -4);
+  assert.ok(payload.length > 125 && payload.length < 65_536);
+  const head = Buffer.from([0xc1, 0x80 | 126, 0, 0, 0, 0, 0, 0]);
+  head.writeUInt16BE(payload.length, 2);
+  return Buffer.concat([head, payload]);
 }
 
 const isCompressed = (socket) => socket.extensions === EXTENSION;
@@ -151,6 +161,36 @@ await harness.runCases({
     const [first, second] = listeners.map(({ heard }) => heard);
     assert.deepEqual(first, second);
     assert.deepEqual(first.map((text) => JSON.parse(text).data), [data, payloadOf(2, 30_000)]);
+  },
+
+  async long_messages_that_are_short_on_the_wire_leave_others_their_turn() {
+    const contextToken = forge.contextToken(forge.freshContext());
+    const connected = async (options) => {
+      const client = await open('/forge/realtime/v1/ws', options);
+      client.say({ type: 'connect', id: 1, contextToken });
+      await until('it is connected', () => client.heard.length === 1);
+      return client;
+    };
+    const [attackers, each] = [[], 64];
+    for (let n = 0; n < 8; n += 1) attackers.push(await connected(COMPRESSES));
+    const { socket: other } = await connected(DOES_NOT);
+    const text = JSON.stringify({ type: 'nonsense', id: 1, pad: '0'.repeat(900_000) });
+    const flood = Buffer.concat(Array(each).fill(compressedFrame(text)));
+    const began = performance.now();
+    // Below the library, which would compress each message anew.
+    for (const { socket } of attackers) socket._socket.write(flood);
+    const isOver = () => attackers.every(({ heard }) => heard.length === 1 + each);
+    let longest = 0;
+    while (!isOver()) {
+      const asked = performance.now();
+      other.ping();
+      await next(other, 'pong');
+      longest = Math.max(longest, performance.now() - asked);
+      for (const { socket } of attackers) assert.equal(socket.readyState, WebSocket.OPEN);
+    }
+    const all = performance.now() - began;
+    console.log(`of ${all} ms the other client waited ${longest} ms at once`);
+    assert.ok(longest < all / 4, `of ${all} ms the other client waited ${longest} ms at once`);
   },
 
   async a_bomb_is_refused() {

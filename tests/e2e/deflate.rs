@@ -28,6 +28,7 @@ mod mixed {
         retained_publications_are_compressed_for_those_who_compress,
         subscribers_of_forge_hear_the_same,
         subscribers_of_m2_hear_the_same,
+        long_messages_that_are_short_on_the_wire_leave_others_their_turn,
         a_bomb_is_refused,
     ] }
 }
