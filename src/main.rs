@@ -16,7 +16,7 @@ use fanfare::config::listen::Listen;
 use fanfare::config::secrets::Origin;
 use fanfare::config::{Arguments, Config, ConfigError, Place};
 use fanfare::metrics::heap::Counted;
-use fanfare::node::{self, NodeError, Started};
+use fanfare::node::{self, NodeError, Places, Started};
 
 // In a folder of this program's name, apart from the modules of the library.
 #[path = "main/cluster.rs"]
@@ -251,15 +251,21 @@ fn announce(config: &Config, started: &Started) {
         "fanfare {} on {}, listening on {}\n  workers  {}\n  data     {}\n  keys     {keys}\n",
         env!("CARGO_PKG_VERSION"),
         started.driver.describe(),
-        urls(config, &started.places).join(", "),
+        urls(config, &started.places.everybody).join(", "),
         config.workers,
         config.data_dir.display(),
     );
+    if !started.places.admin.is_empty() {
+        let admin = urls(config, &started.places.admin).join(", ");
+        out.push_str(&format!("  admin    {admin}\n"));
+    }
     for leniency in config.leniencies() {
         out.push_str(&format!("  lenient  {leniency}\n"));
     }
     if !config.conformance && started.secrets.created && configured == [false, false, false] {
-        let first = started.places.iter().find_map(|place| match place {
+        let Places { everybody, admin } = &started.places;
+        // What is tried first is to define a channel.
+        let first = admin.iter().chain(everybody).find_map(|place| match place {
             Listen::Tcp(address) => Some(*address),
             Listen::Unix(_) => None,
         });

@@ -194,7 +194,14 @@ configuration! {
         drain_ms: u64 = "10000", Form::Number(0..=3_600_000);
     }
 
-    /// TLS of clients, for all of `listen` but unix sockets.
+    /// Listeners of administration.
+    admin: Admin, "FANFARE_ADMIN_" {
+        /// Where administration is served, besides all else: one place or several. The places in
+        /// `listen` then answer 404 to it. If not set, they serve it.
+        listen: Option<Vec<Listen>> = Unset, Form::Listens;
+    }
+
+    /// TLS of clients, for all of `listen` and `admin.listen` but unix sockets.
     tls: Tls, "FANFARE_TLS_" {
         /// PEM files with certificates, each with those of its issuers behind it. A client receives
         /// the first one that has the name that it asks for, or else the first of all. Their

@@ -12,6 +12,9 @@ const UNIX: &str = "unix:";
 /// Longest path of a unix socket, in bytes: that of Linux, without the byte that ends it.
 const PATH_BYTES_MAX: usize = 107;
 
+/// The key of the places of administration.
+const ADMIN: &str = "admin.listen";
+
 /// A place to listen: `address:port` or `unix:/path`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listen {
@@ -65,7 +68,25 @@ impl Config {
     /// setting says that they can. A setting that opens the node to others must be looked at here,
     /// because everything that is lenient towards local callers asks this function.
     pub fn exposure(&self) -> Option<Exposure> {
-        self.listen.iter().find_map(Listen::exposed).map(Exposure::Listens)
+        let all = self.listen.iter().chain(self.admin_places());
+        all.filter_map(Listen::exposed).next().map(Exposure::Listens)
+    }
+
+    /// Returns the places that administration has for itself; none if all places serve it.
+    pub fn admin_places(&self) -> &[Listen] {
+        self.admin.listen.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the mistake of a place that is public and for administration. The system may choose
+    /// any number of ports.
+    pub(super) fn place_twice(&self) -> Option<String> {
+        let is_chosen = |place: &Listen| matches!(place, Listen::Tcp(to) if to.port() == 0);
+        let mut both = self.admin_places().iter().filter(|place| self.listen.contains(place));
+        let twice = both.find(|place| !is_chosen(place))?;
+        let at = self.place(ADMIN);
+        Some(format!(
+            "{at}: `{ADMIN}` has {twice}, which is in `listen`, too: it needs another place"
+        ))
     }
 
     /// Returns whether clients encrypt, except on unix sockets.

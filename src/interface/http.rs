@@ -131,6 +131,15 @@ pub struct NodeHealth<'a> {
     pub problems: &'a [String],
     /// What does not work at the moment, and is expected to work again soon.
     pub degraded: Option<&'a str>,
+    /// Whether the client may know the state only, and not its reasons.
+    pub is_bare: bool,
+}
+
+impl<'a> NodeHealth<'a> {
+    /// Returns the problems that the client may know.
+    pub(super) fn told_problems(&self) -> &'a [String] {
+        if self.is_bare { &[] } else { self.problems }
+    }
 }
 
 /// The result of a request.

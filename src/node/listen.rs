@@ -29,44 +29,67 @@ const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
 /// Time between two tries.
 const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
-/// Listens on all places of the configuration.
+/// A socket that listens.
+pub(super) struct Bound {
+    socket: Socket,
+    /// Whether administration has it for itself.
+    is_admin: bool,
+}
+
+/// Listens on all places of the configuration: first those of everybody.
 ///
 /// # Errors
 /// The first place that cannot be had.
-pub(super) fn listen_all(config: &Config) -> Result<Vec<Socket>, NodeError> {
-    let one = |place: &Listen| {
-        listen_patiently(place, config.listen_mode)
-            .map_err(|source| NodeError::Listen { place: place.clone(), source })
+pub(super) fn listen_all(config: &Config) -> Result<Vec<Bound>, NodeError> {
+    let one = |place: &Listen, is_admin: bool| {
+        let advice = if is_admin { "in admin.listen" } else { "with --listen" };
+        let socket = listen_patiently(place, config.listen_mode);
+        socket.map(|socket| Bound { socket, is_admin }).map_err(|source| NodeError::Listen {
+            place: place.clone(),
+            source,
+            advice,
+        })
     };
-    config.listen.iter().map(one).collect()
+    let everybody = config.listen.iter().map(|place| one(place, false));
+    everybody.chain(config.admin_places().iter().map(|place| one(place, true))).collect()
 }
 
-/// Returns the listeners of sockets: those on addresses encrypt if there are certificates.
-pub(super) fn with_terms(
-    sockets: Vec<Socket>,
-    certificates: Option<&Certificates>,
-) -> Vec<Listener> {
-    let listener = |socket: Socket| {
+/// Returns the listeners of sockets: those on addresses encrypt if there are certificates. If
+/// administration has some for itself, the others are public.
+pub(super) fn with_terms(all: Vec<Bound>, certificates: Option<&Certificates>) -> Vec<Listener> {
+    let is_apart = all.iter().any(|bound| bound.is_admin);
+    let listener = |Bound { socket, is_admin }: Bound| {
         let encrypts = matches!(socket, Socket::Tcp(_));
         let terms = certificates.filter(|_| encrypts).map(Certificates::terms);
-        Listener { socket, terms }
+        Listener { socket, terms, is_public: is_apart && !is_admin }
     };
-    sockets.into_iter().map(listener).collect()
+    all.into_iter().map(listener).collect()
 }
 
-/// Returns the places where sockets listen, with the ports that the system has chosen.
+/// Places where a node listens, with the ports that the system has chosen.
+#[derive(Debug)]
+pub struct Places {
+    /// Those of everybody.
+    pub everybody: Vec<Listen>,
+    /// Those that administration has for itself.
+    pub admin: Vec<Listen>,
+}
+
+/// Returns the places where sockets listen.
 ///
 /// # Errors
 /// If the system does not say it.
-pub(super) fn places(sockets: &[Socket]) -> io::Result<Vec<Listen>> {
-    let place = |socket: &Socket| match socket {
+pub(super) fn places(all: &[Bound]) -> io::Result<Places> {
+    let place = |bound: &Bound| match &bound.socket {
         Socket::Tcp(socket) => socket.local_addr().map(Listen::Tcp),
         Socket::Unix(socket) => {
             let address = socket.local_addr()?;
             Ok(Listen::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()))
         }
     };
-    sockets.iter().map(place).collect()
+    let of = |is_admin: bool| all.iter().filter(move |bound| bound.is_admin == is_admin);
+    let everybody = of(false).map(place).collect::<io::Result<_>>()?;
+    Ok(Places { everybody, admin: of(true).map(place).collect::<io::Result<_>>()? })
 }
 
 /// Listens, and gives a predecessor that was killed time to release the address: the kernel takes a

@@ -50,6 +50,7 @@ use crate::runtime::driver::Driver;
 use crate::runtime::shared::{About, Clock, HttpEnd, Notice, Shared};
 use crate::runtime::transmit::Backend;
 use cluster::Part;
+pub use listen::Places;
 use listen::{listen_all, places, with_terms};
 use reload::Reloader;
 use threads::{BACKGROUND_THREADS, CLUSTER_THREADS, Node, spawn};
@@ -63,7 +64,7 @@ pub use keys::check;
 #[derive(Debug)]
 pub struct Started {
     /// The places where it listens.
-    pub places: Vec<Listen>,
+    pub places: Places,
     /// The driver of its hot threads.
     pub driver: Driver,
     /// The secrets in effect.
@@ -153,8 +154,9 @@ pub fn run(
         node.shared.interfaces.broker.memory.begin(heap::allocated());
         let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
         let (sends, workers) = (node.backend.name(), config.workers);
-        let listen = named(&places);
-        tracing::info!(version, listen, driver, sends, workers, "serving");
+        let (listen, admin) = (named(&places.everybody), named(&places.admin));
+        let admin = (!admin.is_empty()).then_some(admin);
+        tracing::info!(version, listen, admin, driver, sends, workers, "serving");
         say_what_is_open(config);
         started(&Started { places, driver: node.driver.clone(), secrets });
     })

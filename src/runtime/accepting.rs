@@ -63,7 +63,7 @@ async fn accept(acceptor_and_listener: Rc<(Rc<Acceptor>, Awaited)>) {
             Err(why) => Err(why),
         };
         let connection = match accepted {
-            Ok((socket, peer)) => match acceptor.begin(socket, peer, listener.terms.as_deref()) {
+            Ok((socket, peer)) => match acceptor.begin(socket, peer, listener) {
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::error!(%error, "a connection cannot be encrypted and is closed");

@@ -28,6 +28,8 @@ pub struct Listener {
     pub socket: Socket,
     /// The terms of TLS, which reloads replace; `None` if clients do not encrypt.
     pub terms: Option<Arc<ArcSwap<Terms>>>,
+    /// Whether administration is served elsewhere only.
+    pub is_public: bool,
 }
 
 impl Listener {
@@ -40,7 +42,7 @@ impl Listener {
             Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
             Socket::Unix(socket) => Socket::Unix(socket.try_clone()?),
         };
-        Ok(Self { socket, terms: self.terms.clone() })
+        Ok(Self { socket, terms: self.terms.clone(), is_public: self.is_public })
     }
 }
 
@@ -48,6 +50,7 @@ impl Listener {
 pub(super) struct Awaited {
     socket: AwaitedSocket,
     pub(super) terms: Option<Arc<ArcSwap<Terms>>>,
+    pub(super) is_public: bool,
 }
 
 enum AwaitedSocket {
@@ -60,7 +63,7 @@ impl Awaited {
     ///
     /// # Errors
     /// If the kernel has no memory to watch it.
-    pub(super) fn new(Listener { socket, terms }: Listener) -> io::Result<Self> {
+    pub(super) fn new(Listener { socket, terms, is_public }: Listener) -> io::Result<Self> {
         // epoll needs a non-blocking listener. On such a listener io_uring would not wait for a
         // client, but fail at once with `EAGAIN`.
         let is_nonblocking = monoio::utils::is_legacy();
@@ -74,7 +77,7 @@ impl Awaited {
                 AwaitedSocket::Unix(net::UnixListener::from_std(socket)?)
             }
         };
-        Ok(Self { socket, terms })
+        Ok(Self { socket, terms, is_public })
     }
 
     /// Accepts the next connection. Returns it with its other end.

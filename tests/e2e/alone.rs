@@ -6,6 +6,7 @@ use std::process::Command;
 /// Names of tests or of their modules, each with the reason.
 pub(crate) const ALONE: &[(&str, &str)] = &[
     ("::every_case_has_its_test", LISTS),
+    ("admin_listen::", "looks into one node's listeners"),
     ("alone::", LISTS),
     ("cluster::", "starts nodes of a cluster of its own"),
     ("command_line::", COMMAND_LINE),

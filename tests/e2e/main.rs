@@ -8,6 +8,7 @@ mod support;
 mod tcp;
 
 mod admin;
+mod admin_listen;
 mod alone;
 mod cases;
 mod channels;

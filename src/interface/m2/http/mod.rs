@@ -42,7 +42,7 @@ pub(in crate::interface) fn entrance(
 }
 
 fn status(health: &NodeHealth<'_>) -> Reply {
-    Reply::m2_status(health.is_stopping, health.problems)
+    Reply::m2_status(health)
 }
 
 /// Upgrades a connection to the WebSocket of a subscriber.
