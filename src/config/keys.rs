@@ -8,7 +8,7 @@ use tracing::Level;
 
 use super::address::Address;
 use super::error::one_line;
-use super::listen::Listen;
+use super::listen::{Listen, Passed};
 use super::origins::Origins;
 use super::proxies::Proxies;
 use super::value::{Form, Mode, Raw, Value};
@@ -81,6 +81,8 @@ macro_rules! configuration {
             /// Whether the node serves what third-party test suites need, without authentication;
             /// on a loopback address only.
             pub conformance: bool,
+            /// The places of sockets that were passed to the process, which stand in for others.
+            pub(super) passed: Passed,
             /// The sources of the values that are not defaults, by key.
             pub(super) places: BTreeMap<&'static str, Place>,
         }
@@ -106,6 +108,7 @@ macro_rules! configuration {
                         $($key: default_value!($default).value(&$form),)+
                     },)+
                     conformance: false,
+                    passed: Passed::default(),
                     places: BTreeMap::new(),
                 }
             }

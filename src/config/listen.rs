@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{Config, Exposure};
+use super::{Config, ConfigError, Exposure};
 
 /// The beginning of the path of a unix socket.
 const UNIX: &str = "unix:";
@@ -22,6 +22,15 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
+}
+
+/// Places of sockets that listen already, which were passed to the process.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Passed {
+    /// Those of everybody, which stand in for `listen` if there are any.
+    pub everybody: Vec<Listen>,
+    /// Those that administration has for itself, which stand in for `admin.listen`.
+    pub admin: Vec<Listen>,
 }
 
 /// A text that is no place to listen.
@@ -68,13 +77,34 @@ impl Config {
     /// setting says that they can. A setting that opens the node to others must be looked at here,
     /// because everything that is lenient towards local callers asks this function.
     pub fn exposure(&self) -> Option<Exposure> {
-        let all = self.listen.iter().chain(self.admin_places());
+        let all = self.places().iter().chain(self.admin_places());
         all.filter_map(Listen::exposed).next().map(Exposure::Listens)
     }
 
-    /// Returns the places that administration has for itself; none if all places serve it.
+    /// Returns the places of everybody: those of sockets that were passed, or else `listen`.
+    pub fn places(&self) -> &[Listen] {
+        match &self.passed.everybody[..] {
+            [] => &self.listen,
+            passed => passed,
+        }
+    }
+
+    /// Returns the places that administration has for itself, which may be those of sockets that
+    /// were passed; none if all places serve it.
     pub fn admin_places(&self) -> &[Listen] {
-        self.admin.listen.as_deref().unwrap_or_default()
+        match &self.passed.admin[..] {
+            [] => self.admin.listen.as_deref().unwrap_or_default(),
+            passed => passed,
+        }
+    }
+
+    /// Lets sockets that were passed stand in for the places of the configuration.
+    ///
+    /// # Errors
+    /// If the configuration must not be served there.
+    pub fn take_passed(&mut self, passed: Passed) -> Result<(), ConfigError> {
+        self.passed = passed;
+        ConfigError::of(self.exposures())
     }
 
     /// Returns the mistake of a place that is public and for administration. The system may choose

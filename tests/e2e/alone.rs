@@ -70,6 +70,7 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
     ("restart::", ENDS),
     ("scrape::", "looks into the format of one node's metrics"),
     ("signals::", ENDS),
+    ("supervisor::", ENDS),
     ("unsupported::another_path_is_named_in_the_answer_and_the_log", LOG),
     ("unsupported::jsonp_is_refused_in_a_script_that_its_client_can_run", LOG),
     ("unsupported::old_versions_and_other_transports_are_named_in_the_answer_and_the_log", LOG),

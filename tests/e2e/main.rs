@@ -65,6 +65,7 @@ mod restart;
 mod scrape;
 mod signals;
 mod socket;
+mod supervisor;
 mod unsupported;
 mod upgrade;
 mod webhooks;
