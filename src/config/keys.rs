@@ -212,6 +212,10 @@ configuration! {
         cert_file: Option<Vec<PathBuf>> = Unset, Form::Paths;
         /// PEM files with their private keys, in the same order.
         key_file: Option<Vec<PathBuf>> = Unset, Form::Paths;
+        /// PEM file with the authorities of back ends' certificates. If set, the API key and the
+        /// tokens of administrators, writers and services count only if the client has shown a
+        /// certificate of one of these authorities, or has come directly to a unix socket.
+        client_ca_file: Option<PathBuf> = Unset, Form::Path;
     }
 
     /// Engine.IO (protocol 4): its timing, in milliseconds, and the client that pages may load.

@@ -28,6 +28,8 @@ pub struct Caller {
 pub struct Entry {
     /// Whether its listener leaves administration to others.
     pub is_public: bool,
+    /// Whether the other end has shown a certificate that was verified.
+    pub is_certified: bool,
 }
 
 /// Why the client of a request that a trusted proxy has passed on is not known. Serving the request

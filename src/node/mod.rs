@@ -91,8 +91,8 @@ enum Event {
 }
 
 /// Runs a node until SIGTERM or SIGINT stops it or one of its threads fails. It serves on the
-/// sockets that were `passed`, if there are any. `read` reads the configuration again from its sources, for
-/// reloads. `started` is called once the node serves.
+/// sockets that were `passed`, if there are any. `read` reads the configuration again from its
+/// sources, for reloads. `started` is called once the node serves.
 ///
 /// # Errors
 /// If the node cannot start, or ends otherwise than by a signal and in good order.

@@ -166,7 +166,7 @@ impl Acceptor {
         let is_full = self.is_full();
         let wire = (socket, tls);
         let mut connection = HttpConnection::begin(wire, peer, is_spare, self.terms.clone());
-        connection.enter(Entry { is_public: listener.is_public });
+        connection.enter(Entry { is_public: listener.is_public, ..Entry::default() });
         let shared = &self.shared.interfaces;
         // The connections of a proxy are its clients'.
         let proxies = shared.config.proxy.trusted.as_ref();

@@ -239,7 +239,8 @@ impl HttpConnection {
 
     /// Returns the client of the request that was last read.
     pub(super) fn caller(&self) -> Caller {
-        Caller { entry: self.entry, ..self.caller }
+        let is_certified = self.tls.as_ref().is_some_and(|tls| tls.has_certificate());
+        Caller { entry: Entry { is_certified, ..self.entry }, ..self.caller }
     }
 
     /// Finds out who the client of a request is.
