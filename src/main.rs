@@ -16,7 +16,7 @@ use fanfare::config::listen::Listen;
 use fanfare::config::secrets::Origin;
 use fanfare::config::{Arguments, Config, ConfigError, Place};
 use fanfare::metrics::heap::Counted;
-use fanfare::node::{self, NodeError, Started};
+use fanfare::node::{self, NodeError, PassedSockets, Places, Started};
 
 // In a folder of this program's name, apart from the modules of the library.
 #[path = "main/cluster.rs"]
@@ -188,13 +188,17 @@ fn read(arguments: &Arguments) -> Result<Config, ConfigError> {
 }
 
 fn serve(Serve { settings }: Serve) -> Result<(), Failure> {
+    // As long as there are no other threads.
+    let passed = PassedSockets::take()?;
     let arguments = Arguments::from(settings);
-    let config = Arc::new(read(&arguments)?);
+    let mut config = read(&arguments)?;
+    config.take_passed(passed.places()?)?;
+    let config = Arc::new(config);
     // All mistakes are reported at once; the start itself would stop at the first.
     node::check(&config)?;
     let _flush = node::log::start(&config).map_err(NodeError::from)?;
     log_settings(&config);
-    node::run(&config, move || read(&arguments), |started| announce(&config, started))?;
+    node::run(&config, passed, move || read(&arguments), |started| announce(&config, started))?;
     Ok(())
 }
 
@@ -213,7 +217,7 @@ fn print(text: &str) -> Result<(), Failure> {
 fn log_settings(config: &Config) {
     tracing::debug!(
         version = env!("CARGO_PKG_VERSION"),
-        listen = ?config.listen,
+        listen = ?config.places(),
         workers = config.workers,
         data_dir = %config.data_dir.display(),
         "starting"
@@ -251,15 +255,21 @@ fn announce(config: &Config, started: &Started) {
         "fanfare {} on {}, listening on {}\n  workers  {}\n  data     {}\n  keys     {keys}\n",
         env!("CARGO_PKG_VERSION"),
         started.driver.describe(),
-        urls(config, &started.places).join(", "),
+        urls(config, &started.places.everybody).join(", "),
         config.workers,
         config.data_dir.display(),
     );
+    if !started.places.admin.is_empty() {
+        let admin = urls(config, &started.places.admin).join(", ");
+        out.push_str(&format!("  admin    {admin}\n"));
+    }
     for leniency in config.leniencies() {
         out.push_str(&format!("  lenient  {leniency}\n"));
     }
     if !config.conformance && started.secrets.created && configured == [false, false, false] {
-        let first = started.places.iter().find_map(|place| match place {
+        let Places { everybody, admin } = &started.places;
+        // What is tried first is to define a channel.
+        let first = admin.iter().chain(everybody).find_map(|place| match place {
             Listen::Tcp(address) => Some(*address),
             Listen::Unix(_) => None,
         });

@@ -48,6 +48,9 @@ pub enum AuthError {
     /// The token is valid, but its `sub` is missing, empty or not a string.
     #[error("Invalid token subject")]
     Subject,
+    /// The credential is an administrator's and counts only beside a certificate of the client.
+    #[error("This credential needs a client certificate")]
+    Certificate,
 }
 
 impl AuthError {
@@ -59,6 +62,7 @@ impl AuthError {
             Self::Nothing => "CREDENTIAL_MISSING",
             Self::Token(problem) => problem.code(),
             Self::Subject => TokenProblem::Subject.code(),
+            Self::Certificate => "CERTIFICATE_MISSING",
         }
     }
 
@@ -70,6 +74,9 @@ impl AuthError {
             Self::Nothing => "neither a key nor a token was sent",
             Self::Token(problem) => problem.text(),
             Self::Subject => TokenProblem::Subject.text(),
+            Self::Certificate => {
+                "the credential counts only beside a client certificate, and none was shown"
+            }
         }
     }
 }

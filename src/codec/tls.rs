@@ -79,6 +79,11 @@ impl Tls {
         self.machine.is_handshaking()
     }
 
+    /// Returns whether the client has shown a certificate, which was verified.
+    pub fn has_certificate(&self) -> bool {
+        !self.machine.is_handshaking() && self.machine.peer_certificates().is_some()
+    }
+
     /// Returns whether the client has said that it will send nothing more.
     pub fn is_over(&self) -> bool {
         self.is_over

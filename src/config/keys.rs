@@ -8,7 +8,7 @@ use tracing::Level;
 
 use super::address::Address;
 use super::error::one_line;
-use super::listen::Listen;
+use super::listen::{Listen, Passed};
 use super::origins::Origins;
 use super::proxies::Proxies;
 use super::value::{Form, Mode, Raw, Value};
@@ -81,6 +81,8 @@ macro_rules! configuration {
             /// Whether the node serves what third-party test suites need, without authentication;
             /// on a loopback address only.
             pub conformance: bool,
+            /// The places of sockets that were passed to the process, which stand in for others.
+            pub(super) passed: Passed,
             /// The sources of the values that are not defaults, by key.
             pub(super) places: BTreeMap<&'static str, Place>,
         }
@@ -106,6 +108,7 @@ macro_rules! configuration {
                         $($key: default_value!($default).value(&$form),)+
                     },)+
                     conformance: false,
+                    passed: Passed::default(),
                     places: BTreeMap::new(),
                 }
             }
@@ -194,7 +197,14 @@ configuration! {
         drain_ms: u64 = "10000", Form::Number(0..=3_600_000);
     }
 
-    /// TLS of clients, for all of `listen` but unix sockets.
+    /// Listeners of administration.
+    admin: Admin, "FANFARE_ADMIN_" {
+        /// Where administration is served, besides all else: one place or several. The places in
+        /// `listen` then answer 404 to it. If not set, they serve it.
+        listen: Option<Vec<Listen>> = Unset, Form::Listens;
+    }
+
+    /// TLS of clients, for all of `listen` and `admin.listen` but unix sockets.
     tls: Tls, "FANFARE_TLS_" {
         /// PEM files with certificates, each with those of its issuers behind it. A client receives
         /// the first one that has the name that it asks for, or else the first of all. Their
@@ -202,6 +212,10 @@ configuration! {
         cert_file: Option<Vec<PathBuf>> = Unset, Form::Paths;
         /// PEM files with their private keys, in the same order.
         key_file: Option<Vec<PathBuf>> = Unset, Form::Paths;
+        /// PEM file with the authorities of back ends' certificates. If set, the API key and the
+        /// tokens of administrators, writers and services count only if the client has shown a
+        /// certificate of one of these authorities, or has come directly to a unix socket.
+        client_ca_file: Option<PathBuf> = Unset, Form::Path;
     }
 
     /// Engine.IO (protocol 4): its timing, in milliseconds, and the client that pages may load.

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{Config, Exposure};
+use super::{Config, ConfigError, Exposure};
 
 /// The beginning of the path of a unix socket.
 const UNIX: &str = "unix:";
 /// Longest path of a unix socket, in bytes: that of Linux, without the byte that ends it.
 const PATH_BYTES_MAX: usize = 107;
+
+/// The key of the places of administration.
+const ADMIN: &str = "admin.listen";
 
 /// A place to listen: `address:port` or `unix:/path`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +22,15 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
+}
+
+/// Places of sockets that listen already, which were passed to the process.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Passed {
+    /// Those of everybody, which stand in for `listen` if there are any.
+    pub everybody: Vec<Listen>,
+    /// Those that administration has for itself, which stand in for `admin.listen`.
+    pub admin: Vec<Listen>,
 }
 
 /// A text that is no place to listen.
@@ -65,7 +77,46 @@ impl Config {
     /// setting says that they can. A setting that opens the node to others must be looked at here,
     /// because everything that is lenient towards local callers asks this function.
     pub fn exposure(&self) -> Option<Exposure> {
-        self.listen.iter().find_map(Listen::exposed).map(Exposure::Listens)
+        let all = self.places().iter().chain(self.admin_places());
+        all.filter_map(Listen::exposed).next().map(Exposure::Listens)
+    }
+
+    /// Returns the places of everybody: those of sockets that were passed, or else `listen`.
+    pub fn places(&self) -> &[Listen] {
+        match &self.passed.everybody[..] {
+            [] => &self.listen,
+            passed => passed,
+        }
+    }
+
+    /// Returns the places that administration has for itself, which may be those of sockets that
+    /// were passed; none if all places serve it.
+    pub fn admin_places(&self) -> &[Listen] {
+        match &self.passed.admin[..] {
+            [] => self.admin.listen.as_deref().unwrap_or_default(),
+            passed => passed,
+        }
+    }
+
+    /// Lets sockets that were passed stand in for the places of the configuration.
+    ///
+    /// # Errors
+    /// If the configuration must not be served there.
+    pub fn take_passed(&mut self, passed: Passed) -> Result<(), ConfigError> {
+        self.passed = passed;
+        ConfigError::of(self.exposures())
+    }
+
+    /// Returns the mistake of a place that is public and for administration. The system may choose
+    /// any number of ports.
+    pub(super) fn place_twice(&self) -> Option<String> {
+        let is_chosen = |place: &Listen| matches!(place, Listen::Tcp(to) if to.port() == 0);
+        let mut both = self.admin_places().iter().filter(|place| self.listen.contains(place));
+        let twice = both.find(|place| !is_chosen(place))?;
+        let at = self.place(ADMIN);
+        Some(format!(
+            "{at}: `{ADMIN}` has {twice}, which is in `listen`, too: it needs another place"
+        ))
     }
 
     /// Returns whether clients encrypt, except on unix sockets.

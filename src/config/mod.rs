@@ -38,8 +38,8 @@ use crate::message::Millis;
 pub use error::{ConfigError, Place};
 pub use fingerprints::{Effective, Fingerprints};
 pub use keys::{
-    Auth, Cluster, Config, Cors, EngineIo, Forge, Http, Io, KEYS, Key, Limits, M2, Memory, Proxy,
-    Recovery, Tls, WebSocket, Webhooks, markdown_table,
+    Admin, Auth, Cluster, Config, Cors, EngineIo, Forge, Http, Io, KEYS, Key, Limits, M2, Memory,
+    Proxy, Recovery, Tls, WebSocket, Webhooks, markdown_table,
 };
 pub use reload::{RELOADED, Reloaded};
 pub use value::Mode;
@@ -191,6 +191,7 @@ impl Config {
         }
         mistakes.extend(Environment::collect(env).apply(&mut config));
         mistakes.extend(config.apply_arguments(arguments));
+        mistakes.extend(config.place_twice());
         mistakes.extend(config.exposures());
         ConfigError::of(mistakes)?;
         Ok(config)

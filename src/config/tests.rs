@@ -127,7 +127,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
     let files = Files::new();
     for key in KEYS {
         let text = match key.name {
-            "listen" => "0.0.0.0:80".to_owned(),
+            "listen" | "admin.listen" => "0.0.0.0:80".to_owned(),
             "listen_mode" => "600".to_owned(),
             "log" => "debug".to_owned(),
             "log_format" => "json".to_owned(),

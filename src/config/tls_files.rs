@@ -8,6 +8,7 @@ use super::{Config, ConfigError};
 /// The keys of the files.
 const CERT: &str = "tls.cert_file";
 const KEY: &str = "tls.key_file";
+const CLIENT_CA: &str = "tls.client_ca_file";
 /// Longest file, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -16,6 +17,8 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub struct TlsFiles {
     /// Certificates with those of their issuers, and their private keys.
     pub pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Certificates of the authorities of clients; `None` if clients are not asked for theirs.
+    pub client_ca: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for TlsFiles {
@@ -31,13 +34,21 @@ pub enum TlsFile {
     Certificate(usize),
     /// The private key of the pair with this number.
     Key(usize),
+    /// The certificates of clients' authorities.
+    ClientAuthorities,
 }
 
 impl Config {
-    /// Returns the paths of all the files: certificates, then keys.
+    /// Returns the paths of all the files: certificates, then keys, then authorities of clients.
     pub fn tls_paths(&self) -> Vec<&Path> {
         let (certs, keys) = (self.tls.cert_file.iter(), self.tls.key_file.iter());
-        certs.chain(keys).flatten().map(AsRef::as_ref).collect()
+        let all = certs.chain(keys).flatten().chain(&self.tls.client_ca_file);
+        all.map(AsRef::as_ref).collect()
+    }
+
+    /// Returns whether keys of back ends count only beside a certificate of the client.
+    pub fn wants_certificates(&self) -> bool {
+        self.tls.client_ca_file.is_some()
     }
 
     /// Returns the mistake of one of the files.
@@ -46,6 +57,7 @@ impl Config {
         let (key, path) = match file {
             TlsFile::Certificate(at) => (CERT, of(&self.tls.cert_file, at)),
             TlsFile::Key(at) => (KEY, of(&self.tls.key_file, at)),
+            TlsFile::ClientAuthorities => (CLIENT_CA, self.tls.client_ca_file.clone()),
         };
         self.path_error(key, &path.unwrap_or_default(), reason.to_string())
     }
@@ -57,6 +69,10 @@ impl Config {
 /// Files that cannot be read, a certificate without a key, and the other way around.
 pub fn tls_files(config: &Config) -> Result<Option<TlsFiles>, ConfigError> {
     let (certs, keys) = match (&config.tls.cert_file, &config.tls.key_file) {
+        // Otherwise clients could show no certificate, and no key would count.
+        (None, None) if config.wants_certificates() => {
+            return Err(config.mistake(CLIENT_CA, format!("needs `{CERT}` and `{KEY}`, too")));
+        }
         (None, None) => return Ok(None),
         (Some(_), None) => return Err(config.mistake(CERT, format!("needs `{KEY}`, too"))),
         (None, Some(_)) => return Err(config.mistake(KEY, format!("needs `{CERT}`, too"))),
@@ -77,5 +93,7 @@ pub fn tls_files(config: &Config) -> Result<Option<TlsFiles>, ConfigError> {
     for (place, (cert, key)) in certs.iter().zip(keys).enumerate() {
         pairs.push((read(TlsFile::Certificate(place), cert)?, read(TlsFile::Key(place), key)?));
     }
-    Ok(Some(TlsFiles { pairs }))
+    let authorities = config.tls.client_ca_file.as_deref();
+    let client_ca = authorities.map(|path| read(TlsFile::ClientAuthorities, path)).transpose()?;
+    Ok(Some(TlsFiles { pairs, client_ca }))
 }

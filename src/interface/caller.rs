@@ -19,6 +19,17 @@ pub struct Caller {
     pub address: Peer,
     /// Whether a trusted proxy has passed the request on.
     pub is_proxied: bool,
+    /// The way on which it came in.
+    pub entry: Entry,
+}
+
+/// What the connection of a request may be used for, besides what its client may do.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Entry {
+    /// Whether its listener leaves administration to others.
+    pub is_public: bool,
+    /// Whether the other end has shown a certificate that was verified.
+    pub is_certified: bool,
 }
 
 /// Why the client of a request that a trusted proxy has passed on is not known. Serving the request
@@ -57,7 +68,7 @@ impl Unknown {
 impl From<Peer> for Caller {
     /// Returns the client whose own connection this peer has.
     fn from(address: Peer) -> Self {
-        Self { address, is_proxied: false }
+        Self { address, is_proxied: false, entry: Entry::default() }
     }
 }
 
@@ -74,7 +85,7 @@ pub fn caller(peer: Peer, request: &Request, proxies: Option<&Proxies>) -> Resul
         (Some(one), Some(other)) if one != other => return Err(Unknown::Contradiction),
         (one, other) => one.or(other).unwrap_or(peer),
     };
-    Ok(Caller { address, is_proxied: true })
+    Ok(Caller { address, is_proxied: true, ..peer.into() })
 }
 
 /// Returns the rightmost address that is not a trusted proxy, or the last one before an address

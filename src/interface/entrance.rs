@@ -52,7 +52,7 @@ pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
         return upgrade(http, request, Session::Echo, None, None);
     }
     if front::is_ours(path) {
-        return Entrance::Respond(front::response(request));
+        return Entrance::Respond(front::response(request, http.caller.entry.is_public));
     }
     if events::http::is_ours(path) {
         return events::http::entrance(http, request)
@@ -86,6 +86,20 @@ pub fn refuse(
         false => refuse_rate(http, request),
     };
     refusal.or_else(|| refuse_origin(http, request))
+}
+
+/// Returns the refusal of a request for administration on a connection whose listener leaves that
+/// to others: as if there were no such path. `None` if the request may go on. All that decides on
+/// what is administration is here and in the functions that this one calls.
+pub fn refuse_administration(http: &HttpContext<'_>, request: &Request) -> Option<Response> {
+    if !http.caller.entry.is_public || request.method == Method::Options {
+        return None;
+    }
+    let path = &*request.path;
+    let is_administration = path == METRICS
+        || forge::http::is_administration(path)
+        || insforge::rest::is_administration(request.method_name(), path);
+    is_administration.then(|| Reply::from(ApiError::endpoint_not_found(path)).into())
 }
 
 /// Returns the refusal of a request of an address that sends too many without a credential, in the

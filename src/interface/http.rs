@@ -11,14 +11,14 @@ use rand::rngs::StdRng;
 use super::authenticators::Authenticators;
 use super::caller::Caller;
 use super::rest::{ApiError, Challenge, Reply};
-use crate::auth::AdminError;
+use crate::auth::{AdminError, AuthError};
 use crate::broker::received::Received;
 use crate::codec::http::{Method, Request, Response};
 use crate::codec::json::Scratch;
 use crate::config::origins::{Admission, Origins};
 use crate::interface::shared::Shared;
 use crate::mailbox::{Answer, Inquiry, Pending, Query, Ticket, Tickets, Wish};
-use crate::message::{MessageId, Millis, NodeTag, Now, Refused, SessionId, WorkerId};
+use crate::message::{MessageId, Millis, NodeTag, Now, Peer, Refused, SessionId, WorkerId};
 use crate::metrics::{Counter, Counters};
 
 /// Response headers that pages of other origins may read, besides those that browsers always allow.
@@ -131,6 +131,15 @@ pub struct NodeHealth<'a> {
     pub problems: &'a [String],
     /// What does not work at the moment, and is expected to work again soon.
     pub degraded: Option<&'a str>,
+    /// Whether the client may know the state only, and not its reasons.
+    pub is_bare: bool,
+}
+
+impl<'a> NodeHealth<'a> {
+    /// Returns the problems that the client may know.
+    pub(super) fn told_problems(&self) -> &'a [String] {
+        if self.is_bare { &[] } else { self.problems }
+    }
 }
 
 /// The result of a request.
@@ -221,6 +230,31 @@ impl<'a> HttpContext<'a> {
         self.caller.is_proxied || is_forwarded(request)
     }
 
+    /// Returns whether credentials of back ends and administrators do not count in this request,
+    /// because they do only beside a certificate of the client and the connection has none.
+    /// Programs that come directly to a unix socket need none: its permissions let them in.
+    pub(super) fn lacks_certificate(&self, request: &Request) -> bool {
+        self.shared.config.wants_certificates()
+            && !self.caller.entry.is_certified
+            && (self.caller.address != Peer::Local || self.is_forwarded(request))
+    }
+
+    /// Checks that a credential of a back end or an administrator counts in this request.
+    ///
+    /// # Errors
+    /// 403 if it lacks a certificate, which is logged.
+    pub(super) fn check_certificate(
+        &self,
+        request: &Request,
+        api: &'static str,
+    ) -> Result<(), ApiError> {
+        if !self.lacks_certificate(request) {
+            return Ok(());
+        }
+        self.note_refusal(api, AuthError::Certificate.why());
+        Err(ApiError::no_certificate())
+    }
+
     /// Returns a payload that outlives the body that it is a part of: a slice of the body, or a
     /// copy.
     pub(super) fn keep(&self, body: &Received, payload: &str) -> ByteString {
@@ -299,8 +333,14 @@ impl<'a> HttpContext<'a> {
     /// Checks that a request comes from an administrator.
     ///
     /// # Errors
-    /// 401 if the credential is missing or invalid, 403 if it is not an administrator's.
+    /// 401 if the credential is missing or invalid, 403 if it is not an administrator's or lacks a
+    /// certificate.
     pub(super) fn check_admin(&self, request: &Request) -> Result<(), ApiError> {
+        self.authenticate_admin(request)?;
+        self.check_certificate(request, "admin")
+    }
+
+    fn authenticate_admin(&self, request: &Request) -> Result<(), ApiError> {
         let Authenticators { users, refusals, .. } = &mut *self.auth.borrow_mut();
         let (authorization, api_key) =
             (request.header("authorization"), request.header("x-api-key"));

@@ -1,13 +1,14 @@
 //! The closed list of what may be posted to a worker.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use super::answers::{Health, PollRefusal, Polled};
 use super::inbox::Slot;
 use super::ticket::Ticket;
 use crate::message::{
     AckId, Activation, Channel, ConnId, Deactivation, Delivery, Found, Load, Publication,
-    SessionId, SessionTold, Settled, Verdict,
+    SessionId, SessionTold, Settled, Verdict, WorkerId,
 };
 
 /// Everything that can be posted to a worker.
@@ -43,6 +44,8 @@ pub enum Mail {
     Gap(Box<Channel>),
     /// Asks whether this worker still takes its mail.
     Probe(Ticket<Health>),
+    /// Asks the same for the watchdog; the worker answers with its number.
+    Roll(Sender<WorkerId>),
 }
 
 const _: () = assert!(size_of::<Mail>() <= 24, "each publication is posted as one");

@@ -35,12 +35,14 @@ pub enum NodeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The node cannot listen.
-    #[error("cannot listen on {place}: {source}; choose another address with --listen")]
+    #[error("cannot listen on {place}: {source}; choose another address {advice}")]
     Listen {
         /// The place that was configured.
         place: Listen,
         /// The system's reason, such as an address in use.
         source: io::Error,
+        /// Where another one can be set.
+        advice: &'static str,
     },
     /// There is no ring for the workers' sends, which was asked for.
     #[error(

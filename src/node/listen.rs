@@ -15,11 +15,13 @@ use rustix::net::{Shutdown, shutdown};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::NodeError;
+use super::passed::{PassedSockets, place};
 use super::tls::Certificates;
 use crate::config::listen::Listen;
 use crate::config::{Config, Mode};
 use crate::limits::UNSENT_BYTES_MAX;
 use crate::runtime::listener::{Listener, Socket};
+use crate::runtime::shared::Shared;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -29,44 +31,72 @@ const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
 /// Time between two tries.
 const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
-/// Listens on all places of the configuration.
+/// A socket that listens.
+pub(super) struct Bound {
+    socket: Socket,
+    /// Whether administration has it for itself.
+    is_admin: bool,
+    is_passed: bool,
+}
+
+/// Returns the sockets that were passed, and listens on the places of the configuration that these
+/// do not stand in for: first those of everybody.
 ///
 /// # Errors
 /// The first place that cannot be had.
-pub(super) fn listen_all(config: &Config) -> Result<Vec<Socket>, NodeError> {
-    let one = |place: &Listen| {
-        listen_patiently(place, config.listen_mode)
-            .map_err(|source| NodeError::Listen { place: place.clone(), source })
+pub(super) fn listen_all(config: &Config, passed: PassedSockets) -> Result<Vec<Bound>, NodeError> {
+    let open = |places: &[Listen], is_admin: bool, passed: Vec<Socket>| {
+        let bound = |socket| Bound { socket, is_admin, is_passed: true };
+        let passed: Vec<_> = passed.into_iter().map(bound).collect();
+        if !passed.is_empty() {
+            return Ok(passed);
+        }
+        places.iter().map(|place| listen_on(config, place, is_admin)).collect()
     };
-    config.listen.iter().map(one).collect()
+    let mut all: Vec<_> = open(config.places(), false, passed.everybody)?;
+    all.extend(open(config.admin_places(), true, passed.admin)?);
+    Ok(all)
 }
 
-/// Returns the listeners of sockets: those on addresses encrypt if there are certificates.
-pub(super) fn with_terms(
-    sockets: Vec<Socket>,
-    certificates: Option<&Certificates>,
-) -> Vec<Listener> {
-    let listener = |socket: Socket| {
+fn listen_on(config: &Config, place: &Listen, is_admin: bool) -> Result<Bound, NodeError> {
+    let advice = if is_admin { "in admin.listen" } else { "with --listen" };
+    let socket = listen_patiently(place, config.listen_mode);
+    socket
+        .map(|socket| Bound { socket, is_admin, is_passed: false })
+        .map_err(|source| NodeError::Listen { place: place.clone(), source, advice })
+}
+
+/// Returns the listeners of sockets: those on addresses encrypt if there are certificates. If
+/// administration has some for itself, the others are public.
+pub(super) fn with_terms(all: Vec<Bound>, certificates: Option<&Certificates>) -> Vec<Listener> {
+    let is_apart = all.iter().any(|bound| bound.is_admin);
+    let listener = |Bound { socket, is_admin, is_passed }: Bound| {
         let encrypts = matches!(socket, Socket::Tcp(_));
         let terms = certificates.filter(|_| encrypts).map(Certificates::terms);
-        Listener { socket, terms }
+        Listener { socket, terms, is_public: is_apart && !is_admin, is_passed }
     };
-    sockets.into_iter().map(listener).collect()
+    all.into_iter().map(listener).collect()
 }
 
-/// Returns the places where sockets listen, with the ports that the system has chosen.
+/// Places where a node listens, with the ports that the system has chosen.
+#[derive(Debug)]
+pub struct Places {
+    /// Those of everybody.
+    pub everybody: Vec<Listen>,
+    /// Those that administration has for itself.
+    pub admin: Vec<Listen>,
+}
+
+/// Returns the places where sockets listen.
 ///
 /// # Errors
 /// If the system does not say it.
-pub(super) fn places(sockets: &[Socket]) -> io::Result<Vec<Listen>> {
-    let place = |socket: &Socket| match socket {
-        Socket::Tcp(socket) => socket.local_addr().map(Listen::Tcp),
-        Socket::Unix(socket) => {
-            let address = socket.local_addr()?;
-            Ok(Listen::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()))
-        }
+pub(super) fn places(all: &[Bound]) -> io::Result<Places> {
+    let of = |is_admin: bool| {
+        let own = all.iter().filter(move |bound| bound.is_admin == is_admin);
+        own.map(|bound| place(&bound.socket)).collect::<io::Result<_>>()
     };
-    sockets.iter().map(place).collect()
+    Ok(Places { everybody: of(false)?, admin: of(true)? })
 }
 
 /// Listens, and gives a predecessor that was killed time to release the address: the kernel takes a
@@ -128,9 +158,12 @@ fn listen_unix(path: &Path, mode: Mode) -> io::Result<Socket> {
 }
 
 /// Stops listening, even if other threads hold the sockets: every accept that waits on them fails,
-/// and the places are free for a successor.
-pub(super) fn stop_listening(listeners: &[Listener]) {
-    for Listener { socket, .. } in listeners {
+/// and the places are free for a successor. Sockets that were passed go on listening, for others.
+pub(super) fn stop_listening(shared: &Shared, listeners: &[Listener]) {
+    shared.notice.close();
+    let acceptors = &shared.interfaces.broker.mailboxes.acceptors;
+    acceptors.iter().for_each(|mailbox| mailbox.doorbell().ring());
+    for Listener { socket, .. } in listeners.iter().filter(|listener| !listener.is_passed) {
         let stopped = match socket {
             Socket::Tcp(socket) => shutdown(socket.as_fd(), Shutdown::Both),
             Socket::Unix(socket) => {

@@ -10,12 +10,16 @@ mod error;
 mod keys;
 mod listen;
 pub mod log;
+mod notify;
+mod passed;
 mod reload;
 mod signals;
 mod stop;
 mod threads;
 mod tls;
+mod watchdog;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -50,7 +54,10 @@ use crate::runtime::driver::Driver;
 use crate::runtime::shared::{About, Clock, HttpEnd, Notice, Shared};
 use crate::runtime::transmit::Backend;
 use cluster::Part;
+pub use listen::Places;
 use listen::{listen_all, places, with_terms};
+use notify::Notify;
+pub use passed::PassedSockets;
 use reload::Reloader;
 use threads::{BACKGROUND_THREADS, CLUSTER_THREADS, Node, spawn};
 use tls::Certificates;
@@ -63,7 +70,7 @@ pub use keys::check;
 #[derive(Debug)]
 pub struct Started {
     /// The places where it listens.
-    pub places: Vec<Listen>,
+    pub places: Places,
     /// The driver of its hot threads.
     pub driver: Driver,
     /// The secrets in effect.
@@ -83,23 +90,26 @@ enum Event {
     Flushed(Result<(), StoreError>),
 }
 
-/// Runs a node until SIGTERM or SIGINT stops it or one of its threads fails. `read` reads the
-/// configuration again from its sources, for reloads. `started` is called once the node serves.
+/// Runs a node until SIGTERM or SIGINT stops it or one of its threads fails. It serves on the
+/// sockets that were `passed`, if there are any. `read` reads the configuration again from its
+/// sources, for reloads. `started` is called once the node serves.
 ///
 /// # Errors
 /// If the node cannot start, or ends otherwise than by a signal and in good order.
 pub fn run(
     config: &Arc<Config>,
+    passed: PassedSockets,
     read: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
     started: impl FnOnce(&Started),
 ) -> Result<(), NodeError> {
+    let notify = Notify::of_environment();
     let (told, events) = mpsc::channel();
     let (reload, reload_asked) = mpsc::sync_channel(1);
     let notice = Arc::new(Notice::default());
     signals::watch(&told, reload, (notice.clone(), config.drain_delay_ms > 0))?;
     raise_descriptor_limit();
     // The listener comes first, so that a start without an address leaves nothing behind.
-    let sockets = listen_all(config)?;
+    let sockets = listen_all(config, passed)?;
     let secrets = secrets::ensure(&config.data_dir, config)?;
     let (trust, issuers) = keys::trusted(config, &secrets)?;
     let trust = Arc::new(ArcSwap::from_pointee(trust));
@@ -143,26 +153,37 @@ pub fn run(
         trust: trust.clone(),
         effective: membership.as_ref().map(|part| part.effective.clone()),
         certificates,
+        notify: notify.clone(),
     };
-    let node = Node { shared, arrivals, trust, webhooks, driver, backend, listeners };
+    let node = Node { notify, shared, arrivals, trust, webhooks, driver, backend, listeners };
     let (sharing, joining) = node.sharing(membership);
     node.start((store, reader), (inboxes, sharing), looks, &told)?;
     node.start_shared(desk, joining, &told)?;
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
-        node.shared.interfaces.broker.memory.begin(heap::allocated());
-        let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
-        let (sends, workers) = (node.backend.name(), config.workers);
-        let listen = named(&places);
-        tracing::info!(version, listen, driver, sends, workers, "serving");
-        say_what_is_open(config);
+        begin(&node, &places, &told)?;
         started(&Started { places, driver: node.driver.clone(), secrets });
+        Ok(())
     })
 }
 
 /// Returns places as a log line names them.
 fn named(places: &[Listen]) -> String {
     places.iter().map(Listen::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Tells the log and the supervisor that a node serves, once all its threads are ready.
+fn begin(node: &Node, places: &Places, told: &mpsc::Sender<Event>) -> io::Result<()> {
+    let interfaces = &node.shared.interfaces;
+    interfaces.broker.memory.begin(heap::allocated());
+    let (driver, version) = (node.driver.describe(), env!("CARGO_PKG_VERSION"));
+    let (sends, workers) = (node.backend.name(), interfaces.config.workers);
+    let (listen, admin) = (named(&places.everybody), named(&places.admin));
+    let admin = (!admin.is_empty()).then_some(admin);
+    tracing::info!(version, listen, admin, driver, sends, workers, "serving");
+    say_what_is_open(&interfaces.config);
+    node.notify.ready(&format!("serving on {listen}"));
+    watchdog::watch(&node.notify, &node.shared, told)
 }
 
 /// Logs what a node serves leniently, and that it serves all pages if others can reach it.
@@ -283,7 +304,7 @@ impl Node {
     fn watch(
         &self,
         events: &mpsc::Receiver<Event>,
-        serves: impl FnOnce(),
+        serves: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), NodeError> {
         let mut unready =
             self.shared.interfaces.config.workers + self.shared.interfaces.config.acceptor_threads;
@@ -301,7 +322,7 @@ impl Node {
             if unready == 0
                 && let Some(serves) = serves.take()
             {
-                serves();
+                serves()?;
             }
         }
     }
@@ -315,6 +336,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let config = &self.shared.interfaces.config;
         let (delay_ms, window_ms) = (config.drain_delay_ms, config.drain_ms);
+        self.notify.stopping("stopping");
         if delay_ms > 0 && serves {
             tracing::info!(
                 signal,
@@ -322,10 +344,12 @@ impl Node {
                 "health says that the node drains, and it still serves new clients; a second \
                  signal ends this delay"
             );
+            self.notify.status(&format!("serving for another {delay_ms} ms, then draining"));
             stop::wait_before(&self.shared, delay_ms, events)?;
         }
         let connections = self.shared.interfaces.broker.mailboxes.connections();
         tracing::info!(signal, connections, window_ms, "draining; another signal stops at once");
+        self.notify.status(&format!("draining {connections} connections over {window_ms} ms"));
         stop::drain(&self.shared, &self.listeners, window_ms, events)
     }
 }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::cluster::effective;
 use super::keys::{self, Issuers};
+use super::notify::Notify;
 use super::tls::Certificates;
 use super::{NodeError, log};
 use crate::config::secrets::{self, Secrets};
@@ -39,6 +40,8 @@ pub(super) struct Reloader<R> {
     pub(super) effective: Option<Arc<ArcSwap<Effective>>>,
     /// The certificates in effect; `None` if clients do not encrypt.
     pub(super) certificates: Option<Certificates>,
+    /// The supervisor, which is told of reloads.
+    pub(super) notify: Notify,
 }
 
 /// Time between two looks at the files of certificates.
@@ -54,7 +57,7 @@ impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
                 None => asked.recv().map_err(RecvTimeoutError::from),
             };
             let reloaded = match asked {
-                Ok(()) => self.reload(),
+                Ok(()) => self.reload_and_tell(),
                 Err(RecvTimeoutError::Timeout) => self.look(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -64,6 +67,22 @@ impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
                 }
             }
         }
+    }
+
+    /// Reloads, and tells the supervisor when it begins and ends.
+    fn reload_and_tell(&mut self) -> Result<(), NodeError> {
+        self.notify.reloading();
+        let reloaded = self.reload();
+        let status = match &reloaded {
+            Ok(()) => "serving; reloaded".to_owned(),
+            Err(error) => {
+                let mistakes = error.to_string();
+                let first = mistakes.lines().next().unwrap_or_default();
+                format!("serving; not reloaded: {first}")
+            }
+        };
+        self.notify.ready(&status);
+        reloaded
     }
 
     /// Reads the certificates again if their files have changed.

@@ -68,7 +68,7 @@ pub(super) fn drain(
     // refused.
     let polls_end = start + Duration::from_millis(SHUTDOWN_POLLS_MS);
     wait_while(|| pollings(shared) > 0, polls_end, events)?;
-    stop_listening(listeners);
+    stop_listening(shared, listeners);
     let ends = start + Duration::from_millis(window + SHUTDOWN_GRACE_MS);
     wait_while(
         || shared.interfaces.broker.mailboxes.connections() + requests(shared) > 0,

@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Event;
+use super::notify::Notify;
 use crate::background::cluster::documents::Look;
 use crate::background::histories::Shares;
 use crate::background::store::{Reader, Store};
@@ -34,6 +35,7 @@ pub(super) const CLUSTER_THREADS: usize = 2;
 
 /// The parts of a node that its threads share.
 pub(super) struct Node {
+    pub(super) notify: Notify,
     pub(super) shared: Arc<Shared>,
     pub(super) arrivals: Arc<Arrivals>,
     pub(super) trust: Arc<ArcSwap<Trust>>,

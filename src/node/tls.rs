@@ -14,11 +14,15 @@ use crate::config::{Config, ConfigError};
 /// # Errors
 /// Files that cannot be used.
 fn terms(config: &Config, files: &TlsFiles, before: Option<&Terms>) -> Result<Terms, ConfigError> {
-    Terms::new(&files.pairs, before).map_err(|error| match &error {
+    let terms = Terms::new(&files.pairs, files.client_ca.as_deref(), before);
+    terms.map_err(|error| match &error {
         CertificateError::Certificate(place, _) => {
             config.tls_mistake(TlsFile::Certificate(*place), &error)
         }
         CertificateError::Key(place, _) => config.tls_mistake(TlsFile::Key(*place), &error),
+        CertificateError::ClientAuthorities(_) => {
+            config.tls_mistake(TlsFile::ClientAuthorities, &error)
+        }
         CertificateError::System(_) => error.to_string().into(),
     })
 }

@@ -43,12 +43,11 @@ pub async fn run(acceptor: Acceptor, listeners: Vec<Listener>, inbox: Inbox<Answ
 fn begin(acceptor: Acceptor, listeners: Vec<Listener>, inbox: Inbox<Answered>) -> io::Result<()> {
     let acceptor = Rc::new(acceptor);
     let listeners: io::Result<Vec<_>> = listeners.into_iter().map(Awaited::new).collect();
-    let listeners = listeners?;
+    let awaited = |listener| Rc::new((acceptor.clone(), listener));
+    let listeners: Vec<_> = listeners?.into_iter().map(awaited).collect();
     servers::begin(acceptor.clone())?;
-    monoio::spawn(settle_answers(acceptor.clone(), inbox));
-    for listener in listeners {
-        monoio::spawn(accept(Rc::new((acceptor.clone(), listener))));
-    }
+    listeners.iter().for_each(|listener| drop(monoio::spawn(accept(listener.clone()))));
+    monoio::spawn(settle_answers(acceptor, listeners, inbox));
     Ok(())
 }
 
@@ -59,11 +58,11 @@ async fn accept(acceptor_and_listener: Rc<(Rc<Acceptor>, Awaited)>) {
     let accepts = Cell::new(true);
     while accepts.get() {
         let accepted = match acceptor.check_place() {
-            Ok(()) => listener.accept().await,
+            Ok(()) => listener.accept(|| acceptor.shared.notice.is_closed()).await,
             Err(why) => Err(why),
         };
         let connection = match accepted {
-            Ok((socket, peer)) => match acceptor.begin(socket, peer, listener.terms.as_deref()) {
+            Ok((socket, peer)) => match acceptor.begin(socket, peer, listener) {
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::error!(%error, "a connection cannot be encrypted and is closed");
@@ -97,8 +96,13 @@ async fn accept(acceptor_and_listener: Rc<(Rc<Acceptor>, Awaited)>) {
     }
 }
 
-/// Hands answers from the mailbox to the requests that wait for them.
-async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
+/// Hands answers from the mailbox to the requests that wait for them, and ends what waits at the
+/// end of the node.
+async fn settle_answers(
+    acceptor: Rc<Acceptor>,
+    listeners: Vec<Rc<(Rc<Acceptor>, Awaited)>>,
+    inbox: Inbox<Answered>,
+) {
     let bell = inbox.mailbox().doorbell();
     let awaitable = match bell.descriptor().try_clone().and_then(awaitable) {
         Ok(awaitable) => awaitable,
@@ -106,6 +110,9 @@ async fn settle_answers(acceptor: Rc<Acceptor>, inbox: Inbox<Answered>) {
     };
     let mut is_ended = false;
     loop {
+        if acceptor.shared.notice.is_closed() {
+            listeners.iter().for_each(|listener| listener.1.wake());
+        }
         if acceptor.shared.http_end.is_ordered() && !std::mem::replace(&mut is_ended, true) {
             servers::end_idle(&acceptor);
             acceptor.shared.http_end.note();

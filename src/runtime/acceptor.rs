@@ -10,21 +10,21 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rand::rngs::StdRng;
 
 use super::answers::Answers;
 use super::arrivals::Arrivals;
 use super::health::Findings;
 use super::http_connection::{End, Excess, HttpConnection, HttpTerms};
+use super::listener::Awaited;
 use super::responses::refuse;
 use super::shared::Shared;
 use super::transmit::Backend;
 use crate::codec::http::{Date, Dates, HttpError, Request, Response};
 use crate::codec::json::Scratch;
-use crate::codec::tls::{Terms, Tls, TlsError};
+use crate::codec::tls::{Tls, TlsError};
 use crate::interface::authenticators::Authenticators;
-use crate::interface::caller::Caller;
+use crate::interface::caller::{Caller, Entry};
 use crate::interface::http::{HttpContext, complete};
 use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::mailbox::{AcceptorId, Tickets};
@@ -146,16 +146,17 @@ impl Acceptor {
         Err(io::Error::new(io::ErrorKind::QuotaExceeded, why))
     }
 
-    /// Begins an accepted connection.
+    /// Begins a connection that was accepted on this listener.
     ///
     /// # Errors
-    /// If it cannot be encrypted under these terms.
+    /// If it cannot be encrypted under the listener's terms.
     pub(super) fn begin(
         &self,
         socket: OwnedFd,
         peer: Peer,
-        terms: Option<&ArcSwap<Terms>>,
+        listener: &Awaited,
     ) -> Result<Box<HttpConnection>, TlsError> {
+        let terms = listener.terms.as_deref();
         let tls = terms.map(|terms| Tls::new(&terms.load()).map(Box::new)).transpose()?;
         let is_spare = self.shared.descriptors.is_kept_back(&socket);
         if is_spare {
@@ -165,6 +166,7 @@ impl Acceptor {
         let is_full = self.is_full();
         let wire = (socket, tls);
         let mut connection = HttpConnection::begin(wire, peer, is_spare, self.terms.clone());
+        connection.enter(Entry { is_public: listener.is_public, ..Entry::default() });
         let shared = &self.shared.interfaces;
         // The connections of a proxy are its clients'.
         let proxies = shared.config.proxy.trusted.as_ref();

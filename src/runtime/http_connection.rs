@@ -21,7 +21,7 @@ use crate::broker::received::Received;
 use crate::codec::http::{HttpError, Request};
 use crate::codec::tls::Tls;
 use crate::config;
-use crate::interface::caller::{Caller, Unknown, caller};
+use crate::interface::caller::{Caller, Entry, Unknown, caller};
 use crate::interface::throttle::Held;
 use crate::limits::{SPARE_IDLE_MS, SPARE_REQUEST_MS};
 use crate::message::{Millis, Peer};
@@ -121,6 +121,7 @@ pub(super) struct HttpConnection {
     /// The other end, and the client of the present request.
     peer: Peer,
     caller: Caller,
+    entry: Entry,
     /// Bytes that were read. Those before `at` are decoded.
     input: Vec<u8>,
     at: usize,
@@ -184,6 +185,7 @@ impl HttpConnection {
             counted: None,
             peer,
             caller: peer.into(),
+            entry: Entry::default(),
             input: Vec::new(),
             at: 0,
             output: Vec::new(),
@@ -230,9 +232,15 @@ impl HttpConnection {
         self.is_spare || self.excess.is_some()
     }
 
+    /// Notes what the connection's listener serves.
+    pub(super) fn enter(&mut self, entry: Entry) {
+        self.entry = entry;
+    }
+
     /// Returns the client of the request that was last read.
     pub(super) fn caller(&self) -> Caller {
-        self.caller
+        let is_certified = self.tls.as_ref().is_some_and(|tls| tls.has_certificate());
+        Caller { entry: Entry { is_certified, ..self.entry }, ..self.caller }
     }
 
     /// Finds out who the client of a request is.

@@ -1,10 +1,14 @@
 //! The listeners of a node. All acceptors accept on all of them.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd as _, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use arc_swap::ArcSwap;
 use monoio::net;
@@ -28,6 +32,10 @@ pub struct Listener {
     pub socket: Socket,
     /// The terms of TLS, which reloads replace; `None` if clients do not encrypt.
     pub terms: Option<Arc<ArcSwap<Terms>>>,
+    /// Whether administration is served elsewhere only.
+    pub is_public: bool,
+    /// Whether the socket was passed to the process, and goes on listening when the node stops.
+    pub is_passed: bool,
 }
 
 impl Listener {
@@ -40,7 +48,8 @@ impl Listener {
             Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
             Socket::Unix(socket) => Socket::Unix(socket.try_clone()?),
         };
-        Ok(Self { socket, terms: self.terms.clone() })
+        let (is_public, is_passed) = (self.is_public, self.is_passed);
+        Ok(Self { socket, terms: self.terms.clone(), is_public, is_passed })
     }
 }
 
@@ -48,6 +57,10 @@ impl Listener {
 pub(super) struct Awaited {
     socket: AwaitedSocket,
     pub(super) terms: Option<Arc<ArcSwap<Terms>>>,
+    pub(super) is_public: bool,
+    is_passed: bool,
+    /// Who waits for a connection on a socket that was passed.
+    waiting: Cell<Option<Waker>>,
 }
 
 enum AwaitedSocket {
@@ -60,7 +73,9 @@ impl Awaited {
     ///
     /// # Errors
     /// If the kernel has no memory to watch it.
-    pub(super) fn new(Listener { socket, terms }: Listener) -> io::Result<Self> {
+    pub(super) fn new(
+        Listener { socket, terms, is_public, is_passed }: Listener,
+    ) -> io::Result<Self> {
         // epoll needs a non-blocking listener. On such a listener io_uring would not wait for a
         // client, but fail at once with `EAGAIN`.
         let is_nonblocking = monoio::utils::is_legacy();
@@ -74,14 +89,36 @@ impl Awaited {
                 AwaitedSocket::Unix(net::UnixListener::from_std(socket)?)
             }
         };
-        Ok(Self { socket, terms })
+        Ok(Self { socket, terms, is_public, is_passed, waiting: Cell::default() })
     }
 
-    /// Accepts the next connection. Returns it with its other end.
+    /// Accepts the next connection. Returns it with its other end. `has_ended` says whether the
+    /// node has stopped accepting.
     ///
     /// # Errors
     /// If the listener was shut down, or the process has no descriptors left.
-    pub(super) async fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
+    pub(super) async fn accept(&self, has_ended: impl Fn() -> bool) -> io::Result<(OwnedFd, Peer)> {
+        if !self.is_passed {
+            return self.accept_next().await;
+        }
+        // Nothing shuts such a socket down, because others may go on with it.
+        let mut accept = pin!(self.accept_next());
+        poll_fn(|context| {
+            if has_ended() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            self.waiting.set(Some(context.waker().clone()));
+            accept.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// Lets an accept that waits look whether the node has stopped accepting.
+    pub(super) fn wake(&self) {
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    async fn accept_next(&self) -> io::Result<(OwnedFd, Peer)> {
         match &self.socket {
             AwaitedSocket::Tcp(socket) => {
                 let (stream, address) = socket.accept().await?;

@@ -210,6 +210,10 @@ async fn answer(
         connection.body(request).await?;
         return Ok(Answer::Respond(preflight(request).into(), None));
     }
+    if let Some(response) = entrance::refuse_administration(&http, request) {
+        connection.body(request).await?;
+        return Ok(Answer::Respond(response.into(), None));
+    }
     if request.path == metrics::PATH {
         connection.body(request).await?;
         return Ok(Answer::Respond(metrics::answer(&acceptor.shared, request).into(), None));
@@ -274,7 +278,8 @@ async fn health(
     };
     let (problems, degraded) = (&*problems, degraded.as_deref());
     let (now, is_stopping) = (http.now.wall, acceptor.shared.notice.is_given());
-    render(&NodeHealth { now, is_stopping, problems, degraded })
+    let is_bare = http.caller.entry.is_public;
+    render(&NodeHealth { now, is_stopping, problems, degraded, is_bare })
 }
 
 /// Returns the refusal of a session that would begin on this connection, which is counted, if the

@@ -53,6 +53,7 @@ pub struct About {
 pub struct Notice {
     is_given: AtomicBool,
     is_over: AtomicBool,
+    is_closed: AtomicBool,
 }
 
 impl Notice {
@@ -65,6 +66,16 @@ impl Notice {
     pub fn end(&self) {
         self.give();
         self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Ends the accepting of connections, also on sockets that go on listening.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the node accepts no more connections.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// Returns whether the health of the node says that it drains.

@@ -82,6 +82,8 @@ impl Worker {
             Mail::Session(told) => self.session_told(*told),
             Mail::Gap(channel) => fanout::tell_gap(connections, local, *channel, now.monotonic()),
             Mail::Probe(ticket) => shared.broker.mailboxes.answer(ticket, Ok(())),
+            // The watchdog lives as long as the node.
+            Mail::Roll(answer) => drop(answer.send(self.id)),
         }
         0
     }

@@ -6,6 +6,7 @@ use std::process::Command;
 /// Names of tests or of their modules, each with the reason.
 pub(crate) const ALONE: &[(&str, &str)] = &[
     ("::every_case_has_its_test", LISTS),
+    ("admin_listen::", "looks into one node's listeners"),
     ("alone::", LISTS),
     ("cluster::", "starts nodes of a cluster of its own"),
     ("command_line::", COMMAND_LINE),
@@ -69,6 +70,7 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
     ("restart::", ENDS),
     ("scrape::", "looks into the format of one node's metrics"),
     ("signals::", ENDS),
+    ("supervisor::", ENDS),
     ("unsupported::another_path_is_named_in_the_answer_and_the_log", LOG),
     ("unsupported::jsonp_is_refused_in_a_script_that_its_client_can_run", LOG),
     ("unsupported::old_versions_and_other_transports_are_named_in_the_answer_and_the_log", LOG),

@@ -8,6 +8,7 @@ mod support;
 mod tcp;
 
 mod admin;
+mod admin_listen;
 mod alone;
 mod cases;
 mod channels;
@@ -64,6 +65,7 @@ mod restart;
 mod scrape;
 mod signals;
 mod socket;
+mod supervisor;
 mod unsupported;
 mod upgrade;
 mod webhooks;

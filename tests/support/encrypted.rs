@@ -13,9 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData as _,
 };
-use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::{Resumption, WantsClientCert};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::net::{TcpSocket, TcpStream};
@@ -91,16 +92,33 @@ impl Authority {
 
     /// Returns what a client needs that trusts this authority alone.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        Arc::new(self.client_of(ConfigBuilder::<ClientConfig, _>::with_no_client_auth))
+    }
+
+    /// Does the same for a client that shows this certificate.
+    pub(crate) fn client_with(&self, own: &Pair) -> Arc<ClientConfig> {
+        let chain = CertificateDer::pem_file_iter(&own.cert).expect("it was written");
+        let chain = chain.collect::<Result<Vec<_>, _>>().expect("it is a certificate");
+        let key = PrivateKeyDer::from_pem_file(&own.key).expect("it is a key");
+        Arc::new(self.client_of(|builder| {
+            builder.with_client_auth_cert(chain, key).expect("they belong together")
+        }))
+    }
+
+    fn client_of(
+        &self,
+        authenticate: impl FnOnce(ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig,
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("it is an authority");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has them");
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        let mut config = authenticate(builder.with_root_certificates(roots));
         // A client that resumes a session is shown no certificate.
         config.resumption = Resumption::disabled();
-        Arc::new(config)
+        config
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -51,7 +53,30 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Response {
-    exchange(port, &encode(port, (method, path), headers, body))
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+    stream
+        .and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, &encode(port, (method, path), headers, body))
+        })
+        .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+/// Does the same on a unix socket.
+pub(crate) fn request_unix(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Response {
+    UnixStream::connect(socket)
+        .and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, &encode(0, (method, path), headers, body))
+        })
         .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
 }
 
@@ -69,10 +94,7 @@ fn encode(
     [head.as_bytes(), body].concat()
 }
 
-fn exchange(port: u16, request: &[u8]) -> std::io::Result<Response> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn exchange(mut stream: impl Read + Write, request: &[u8]) -> std::io::Result<Response> {
     stream.write_all(request)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;

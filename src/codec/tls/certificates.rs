@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 
 /// The only protocol that is spoken inside of TLS.
@@ -28,6 +32,9 @@ pub enum CertificateError {
     /// The second file of a pair is at fault.
     #[error("{1}")]
     Key(usize, String),
+    /// The file of the authorities of clients is at fault.
+    #[error("{0}")]
+    ClientAuthorities(String),
     /// TLS cannot be had here, whatever the files have.
     #[error("TLS cannot be set up: {0}")]
     System(#[from] rustls::Error),
@@ -38,21 +45,34 @@ impl Terms {
     /// and private keys. A client receives the first certificate with the name that it asks for, or
     /// else the first of all. Tickets of the terms `before` are still taken.
     ///
+    /// If there are authorities of clients, each client is asked for a certificate of one of them.
+    /// It need not show one, and a wrong one ends the handshake. There are no tickets then: with
+    /// one, a client would be known by a certificate that has expired or whose authority has gone.
+    ///
     /// # Errors
     /// The first file with a fault.
     pub fn new(
         pairs: &[(Vec<u8>, Vec<u8>)],
+        client_ca: Option<&[u8]>,
         before: Option<&Self>,
     ) -> Result<Self, CertificateError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let pairs = pairs.iter().enumerate();
         let keys: Result<_, _> =
             pairs.map(|(place, pair)| certified(&provider, place, pair)).collect();
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ByName(keys?)));
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?;
+        let builder = match client_ca {
+            Some(pem) => builder.with_client_cert_verifier(verifier(provider, pem)?),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(ByName(keys?)));
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        if client_ca.is_some() {
+            config.send_tls13_tickets = 0;
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            return Ok(Self(Arc::new(config)));
+        }
         config.ticketer = match before {
             Some(Self(before)) => before.ticketer.clone(),
             None => Ticketer::new()?,
@@ -61,6 +81,29 @@ impl Terms {
         config.send_tls13_tickets = 1;
         Ok(Self(Arc::new(config)))
     }
+}
+
+/// Returns what checks the certificates that clients show. They may show none.
+fn verifier(
+    provider: Arc<CryptoProvider>,
+    pem: &[u8],
+) -> Result<Arc<dyn ClientCertVerifier>, CertificateError> {
+    let fault = |text: String| CertificateError::ClientAuthorities(text);
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let all = all.map_err(|error| fault(format!("is not PEM: {error}")))?;
+    if all.is_empty() {
+        return Err(fault("has no certificate (BEGIN CERTIFICATE)".to_owned()));
+    }
+    let mut roots = RootCertStore::empty();
+    for one in all {
+        roots
+            .add(one)
+            .map_err(|error| fault(format!("has no certificate of an authority: {error}")))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| fault(format!("cannot be used: {error}")))
 }
 
 /// Reads a pair, and checks that the key is the certificate's.

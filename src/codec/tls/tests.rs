@@ -92,7 +92,7 @@ fn exchange(
 
 fn connected(version: &'static SupportedProtocolVersion) -> (Client, Tls) {
     let authority = Authority::new();
-    let terms = Terms::new(&[authority.pair(&["edge.test"])], None).unwrap();
+    let terms = Terms::new(&[authority.pair(&["edge.test"])], None, None).unwrap();
     let mut client = authority.client("edge.test", version);
     let mut server = Tls::new(&terms).unwrap();
     exchange(&mut client, &mut server, usize::MAX).unwrap();
@@ -106,7 +106,7 @@ fn content_goes_both_ways_however_it_is_cut() {
     for version in [&TLS12, &TLS13] {
         for step in [1, 7, 4_099, usize::MAX] {
             let authority = Authority::new();
-            let terms = Terms::new(&[authority.pair(&["edge.test"])], None).unwrap();
+            let terms = Terms::new(&[authority.pair(&["edge.test"])], None, None).unwrap();
             let mut client = authority.client("edge.test", version);
             let mut server = Tls::new(&terms).unwrap();
             client.0.writer().write_all(b"GET /").unwrap();
@@ -162,7 +162,7 @@ fn new_keys_of_the_client_are_answered() {
 #[test]
 fn content_is_sealed_while_a_message_of_the_handshake_is_incomplete() {
     let authority = Authority::new();
-    let terms = Terms::new(&[authority.pair(&["edge.test"])], None).unwrap();
+    let terms = Terms::new(&[authority.pair(&["edge.test"])], None, None).unwrap();
     let mut client = authority.client("edge.test", &TLS13);
     let mut server = Tls::new(&terms).unwrap();
     exchange(&mut client, &mut server, usize::MAX).unwrap();
@@ -215,7 +215,7 @@ fn a_fault_is_told_in_an_alert_and_ends_the_connection() {
 fn a_client_without_tls_is_noticed() {
     let (_, server) = connected(&TLS13);
     let authority = Authority::new();
-    let terms = Terms::new(&[authority.pair(&["edge.test"])], None).unwrap();
+    let terms = Terms::new(&[authority.pair(&["edge.test"])], None, None).unwrap();
     let mut new = Tls::new(&terms).unwrap();
     let mut replies = Vec::new();
     let end = new.open(&mut b"GET / HTTP/1.1\r\n\r\n".to_vec(), &mut Vec::new(), &mut replies);
@@ -231,7 +231,7 @@ fn a_client_receives_the_certificate_of_the_name_that_it_asks_for() {
     let authority = Authority::new();
     let pairs = [&["first.test"][..], &["*.wild.test", "wild.test"], &["first.test", "third.test"]]
         .map(|names| authority.pair(names));
-    let terms = Terms::new(&pairs, None).unwrap();
+    let terms = Terms::new(&pairs, None, None).unwrap();
     let shown = |name| {
         let mut client = authority.client(name, &TLS13);
         let mut server = Tls::new(&terms).unwrap();
@@ -256,7 +256,7 @@ fn faults_of_files_are_named() {
     let (one, other) = (authority.pair(&["one.test"]), authority.pair(&["other.test"]));
     let fault = |certificate: &[u8], key: &[u8]| {
         let pairs = [one.clone(), (certificate.to_vec(), key.to_vec())];
-        Terms::new(&pairs, None).map(drop).unwrap_err()
+        Terms::new(&pairs, None, None).map(drop).unwrap_err()
     };
     let swapped = fault(&one.0, &other.1);
     assert!(matches!(swapped, CertificateError::Key(1, _)), "{swapped}");

@@ -12,7 +12,7 @@ use crate::interface::authenticators::Authenticators;
 use crate::interface::http::{Entrance, HttpContext, Upgrade, complete};
 use crate::interface::rest::{ApiError, Challenge};
 use crate::limits::CHANNEL_BYTES_MAX;
-use crate::message::Channel;
+use crate::message::{Channel, Role};
 
 /// The path of streams.
 const PATH: &str = "/api/realtime/events";
@@ -51,6 +51,15 @@ fn open(http: &HttpContext<'_>, request: &Request) -> Result<Session, ApiError> 
         let challenge = Challenge::Refused(error.why().into());
         unauthenticated(error).challenge(challenge)
     })?;
+    if credential.role == Role::ProjectAdmin && http.lacks_certificate(request) {
+        refusals.note_from(
+            http.caller.address,
+            "sse",
+            AuthError::Certificate.why(),
+            http.now.monotonic(),
+        );
+        return Err(ApiError::no_certificate());
+    }
     let wanted = wanted(request)?;
     let cors = complete(Response::empty(200), request, origins.as_deref()).headers;
     let key = rand::RngExt::random(&mut *http.random.borrow_mut());

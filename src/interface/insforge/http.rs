@@ -85,10 +85,12 @@ pub(in crate::interface) fn entrance(
         }
         Ok(Wanted::Open) => {
             let session = Session::polling(app, now, timings, random);
+            let session = session.lacking_certificate(http.lacks_certificate(request));
             Entrance::Poll(Poll::Open(Opened::Session(session)))
         }
         Ok(Wanted::OpenOnWebSocket) => {
             let session = Session::websocket(app, now, timings, random);
+            let session = session.lacking_certificate(http.lacks_certificate(request));
             upgrade(http, request, Opened::Session(session), subprotocol(request), None)
         }
         Ok(Wanted::Get(session)) => Entrance::Poll(Poll::Get(session)),

@@ -12,13 +12,14 @@ use super::socketio::{self, Event, InlineError, Packet};
 use super::unsupported::Unsupported;
 use super::violation::Violation;
 use super::{engineio, msgpack, recovery, wire as insforge};
+use crate::auth::AuthError;
 use crate::codec::websocket::{Opcode, frame};
 use crate::interface::context::Context;
 use crate::interface::heartbeat::Timings;
 use crate::interface::next::{Next, Reason};
 use crate::interface::shared::Shared;
 use crate::limits::MESSAGE_BYTES_MAX;
-use crate::message::{Credential, Mark, Millis, NotTaken, Now, Refusal, TakenSession};
+use crate::message::{Credential, Mark, Millis, NotTaken, Now, Refusal, Role, TakenSession};
 
 /// The only namespace of InsForge Realtime.
 const NAMESPACE: &str = "/";
@@ -42,7 +43,8 @@ impl Realtime {
         Self { client: Client::new(random), connect_by: now + timings.connect_timeout_ms }
     }
 
-    /// Handles the data of a message packet.
+    /// Handles the data of a message packet. `lacks_certificate` says whether an administrator's
+    /// credential does not count in this session.
     ///
     /// # Errors
     /// If the client broke the protocol.
@@ -50,6 +52,7 @@ impl Realtime {
         &mut self,
         ctx: &mut Context<'_>,
         data: &str,
+        lacks_certificate: bool,
     ) -> Result<Next, Violation> {
         if self.client.unfinished.is_pending() {
             return Err(Violation("a text packet instead of an attachment"));
@@ -60,7 +63,9 @@ impl Realtime {
             }
         });
         match packet? {
-            Packet::Connect { namespace, auth } => return self.connect(ctx, namespace, auth),
+            Packet::Connect { namespace, auth } => {
+                return self.connect(ctx, namespace, auth, lacks_certificate);
+            }
             Packet::Disconnect { namespace } => return Ok(self.disconnect(ctx, namespace)),
             Packet::Event(event) => self.on_event(ctx, &event)?,
             Packet::Incomplete(pending) => self.client.unfinished.keep_pending(pending),
@@ -169,6 +174,7 @@ impl Realtime {
         ctx: &mut Context<'_>,
         namespace: &str,
         auth: &str,
+        lacks_certificate: bool,
     ) -> Result<Next, Violation> {
         if namespace != NAMESPACE {
             // A client of Socket.IO 2 would put a query with credentials behind the name.
@@ -180,12 +186,17 @@ impl Realtime {
         if self.is_known() {
             return Err(Violation("a second CONNECT"));
         }
-        Ok(self.enter(ctx, auth))
+        Ok(self.enter(ctx, auth, lacks_certificate))
     }
 
     /// Handles a CONNECT. A client with a valid credential resumes the session that it names, or
     /// begins a new one. If another worker holds that session, the connection moves there.
-    pub(super) fn enter(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
+    pub(super) fn enter(
+        &mut self,
+        ctx: &mut Context<'_>,
+        auth: &str,
+        lacks_certificate: bool,
+    ) -> Next {
         let resume = ctx.local.detached.as_ref().and_then(|detached| {
             let resume = recovery::resume(auth)?;
             let workers = ctx.shared.broker.mailboxes.workers.len();
@@ -195,7 +206,7 @@ impl Realtime {
         if let Some((_, Some(to))) = resume {
             return Next::Migrate { to, auth: auth.into() };
         }
-        let Some(credential) = admit(ctx, auth) else { return Next::Stay };
+        let Some(credential) = admit(ctx, auth, lacks_certificate) else { return Next::Stay };
         let Some((resume, _)) = resume else {
             self.welcome(ctx, credential, None);
             return Next::Stay;
@@ -213,8 +224,13 @@ impl Realtime {
 
     /// Begins a new session if the client's credential is valid, even if the client wants to resume
     /// an earlier one.
-    pub(super) fn enter_anew(&mut self, ctx: &mut Context<'_>, auth: &str) {
-        if let Some(credential) = admit(ctx, auth) {
+    pub(super) fn enter_anew(
+        &mut self,
+        ctx: &mut Context<'_>,
+        auth: &str,
+        lacks_certificate: bool,
+    ) {
+        if let Some(credential) = admit(ctx, auth, lacks_certificate) {
             let before = recovery::resume(auth).and_then(|resume| resume.offset);
             self.welcome(ctx, credential, before);
         }
@@ -286,8 +302,13 @@ fn refused(ctx: &Context<'_>, what: Unsupported, asked: &str) {
 }
 
 /// Authenticates a client; on failure sends `CONNECT_ERROR` and returns `None`.
-fn admit(ctx: &mut Context<'_>, auth: &str) -> Option<Arc<Credential>> {
-    match ctx.local.auth.users.connect(auth, ctx.now.wall_seconds()) {
+fn admit(ctx: &mut Context<'_>, auth: &str, lacks_certificate: bool) -> Option<Arc<Credential>> {
+    let connected = ctx.local.auth.users.connect(auth, ctx.now.wall_seconds());
+    let connected = connected.and_then(|credential| match credential.role {
+        Role::ProjectAdmin if lacks_certificate => Err(AuthError::Certificate),
+        _ => Ok(credential),
+    });
+    match connected {
         Ok(credential) => Some(credential),
         Err(error) => {
             ctx.local.counters.refused_unauthorized.add(1);

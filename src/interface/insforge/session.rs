@@ -45,6 +45,8 @@ pub enum App {
 pub struct Session {
     /// The secret part of the session id.
     key: SessionKey,
+    /// Whether an administrator's credential does not count here, for want of a certificate.
+    lacks_certificate: bool,
     heartbeat: Heartbeat,
     /// The state of long-polling; `None` on a WebSocket.
     polling: Option<Box<Polling>>,
@@ -76,6 +78,7 @@ impl Session {
         let now = now.monotonic();
         Self {
             key: random.random(),
+            lacks_certificate: false,
             heartbeat: Heartbeat::new(now, timings),
             polling: None,
             over: Over::new(app, now, timings, random),
@@ -86,6 +89,12 @@ impl Session {
     pub fn polling(app: App, now: Now, timings: &Timings, random: &mut StdRng) -> Self {
         let session = Self::websocket(app, now, timings, random);
         Self { polling: Some(Box::default()), ..session }
+    }
+
+    /// Returns the session with the note whether its client has shown no certificate, beside which
+    /// alone an administrator's credential counts.
+    pub(super) fn lacking_certificate(self, lacks_certificate: bool) -> Self {
+        Self { lacks_certificate, ..self }
     }
 
     /// Returns the payload that answers the request that opened a session on long-polling.
@@ -147,7 +156,9 @@ impl Session {
 
     fn on_message(&mut self, ctx: &mut Context<'_>, data: &str) -> Result<Next, Violation> {
         match &mut self.over {
-            Over::Realtime(realtime) => return realtime.on_packet(ctx, data),
+            Over::Realtime(realtime) => {
+                return realtime.on_packet(ctx, data, self.lacks_certificate);
+            }
             Over::SocketIo(suite) => suite.on_packet(ctx, data)?,
             Over::EngineIo => ctx.send_text(&format!("4{data}")),
         }

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::challenge::Challenge;
 use super::reply::Reply;
+use crate::auth::AuthError;
 use crate::limits;
 use crate::mailbox::StoreRefusal;
 use crate::message::{MessageId, Ordered};
@@ -213,6 +214,14 @@ impl ApiError {
     pub fn stopping() -> Self {
         let message = "The node is stopping and takes no new clients";
         Self::new(503, "DRAINING", message).retry().advise("Connect again")
+    }
+
+    /// 403: the credential counts only beside a certificate of the client.
+    pub fn no_certificate() -> Self {
+        Self::new(403, "AUTH_CERTIFICATE_REQUIRED", AuthError::Certificate.to_string()).advise(
+            "Connect with a certificate of an authority in tls.client_ca_file of the node, or \
+             directly to its unix socket",
+        )
     }
 
     /// 403: the request was sent by a page whose origin may not use the node.

@@ -2,5 +2,6 @@
 
 mod again;
 mod certificates;
+mod clients;
 mod faults;
 mod places;

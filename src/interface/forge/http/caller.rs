@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::error::{ForgeError, ProxyError};
-use crate::auth::bearer_token;
+use crate::auth::{AuthError, bearer_token};
 use crate::codec::http::Request;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::forge::access::{As, Origin, ProxyAuthorization, Subject};
@@ -34,6 +34,11 @@ pub(super) fn prove(http: &HttpContext<'_>, request: &Request) -> Result<Origin,
         ForgeError::headers(ProxyError::InvalidProxyAuthorization, error.to_string())
     })?;
     let caller = find_caller(http, request)?;
+    if !matches!(caller, Caller::Unknown) && http.lacks_certificate(request) {
+        let why = AuthError::Certificate.why();
+        http.note_refusal("forge", why);
+        return Err(ForgeError::headers(ProxyError::InvalidCallerCredential, why));
+    }
     let origin = match said.subject {
         Subject::Invocation(id) => Origin::Context(find_invocation(http, request, &caller, id)?),
         Subject::Installation(_) if matches!(caller, Caller::Unknown) => {

@@ -36,7 +36,7 @@ pub use error::{Call, ForgeError, ProxyError};
 pub use invocations::{Registration, follow};
 use invocations::{register, revoke};
 pub use publish::Publish;
-pub use route::{Route, is_ours, route};
+pub use route::{Route, is_administration, is_ours, route};
 pub use token::NewToken;
 
 /// Returns what a request to one of Forge's paths leads to.

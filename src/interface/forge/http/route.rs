@@ -5,6 +5,9 @@ use crate::interface::forge::limits::INVOCATION_ID_BYTES_MAX;
 use crate::interface::forge::modules::Module;
 use crate::interface::rest::ApiError;
 
+/// The beginning of all paths of administration.
+const ADMINISTRATION: &str = "/admin/";
+
 /// A call of Forge Realtime.
 ///
 /// An id is `None` if the path segment is not a valid id of an invocation. The call refuses it
@@ -29,7 +32,12 @@ pub enum Route {
 
 /// Returns whether a path belongs to Forge.
 pub fn is_ours(path: &str) -> bool {
-    path.starts_with("/forge/") || path.starts_with("/admin/")
+    path.starts_with("/forge/") || is_administration(path)
+}
+
+/// Returns whether a path is one of administration: what registers and revokes invocations.
+pub fn is_administration(path: &str) -> bool {
+    path.starts_with(ADMINISTRATION)
 }
 
 /// Returns the call that a request line asks for. A query after `?` and one trailing slash are

@@ -16,7 +16,7 @@ pub(super) fn reply(health: &NodeHealth<'_>) -> Reply {
 }
 
 fn render(version: &str, health: &NodeHealth<'_>) -> Reply {
-    let NodeHealth { now, is_stopping, problems, degraded } = *health;
+    let NodeHealth { now, is_stopping, problems, degraded, is_bare } = *health;
     let (status, word) = match (problems, is_stopping, degraded) {
         ([], false, None) => (200, "ok"),
         ([], false, Some(_)) => (200, "degraded"),
@@ -24,6 +24,7 @@ fn render(version: &str, health: &NodeHealth<'_>) -> Reply {
         _ => (503, "failing"),
     };
     let timestamp = iso_millis(now);
+    let (problems, degraded) = (health.told_problems(), degraded.filter(|_| !is_bare));
     let health = Health { status: word, version, service: SERVICE, timestamp, problems, degraded };
     Reply::json(status, &health)
 }
@@ -58,7 +59,8 @@ mod tests {
     use super::*;
 
     fn health(now: u64, is_stopping: bool, problems: &[String]) -> Reply {
-        render("1.2.3", &NodeHealth { now, is_stopping, problems, degraded: None })
+        let (degraded, is_bare) = (None, false);
+        render("1.2.3", &NodeHealth { now, is_stopping, problems, degraded, is_bare })
     }
 
     #[test]
@@ -72,12 +74,17 @@ mod tests {
     #[test]
     fn what_is_expected_to_work_again_leaves_the_node_in_service() {
         let problems = &["worker 1 is late".to_owned()];
-        let health = NodeHealth { now: 0, is_stopping: false, problems: &[], degraded: Some("x") };
+        let (is_stopping, degraded) = (false, Some("x"));
+        let health = NodeHealth { now: 0, is_stopping, problems: &[], degraded, is_bare: false };
         let reply = render("1.2.3", &health);
         assert_eq!(reply.status, 200);
         assert!(reply.body.starts_with(r#"{"status":"degraded","#), "{}", reply.body);
         assert!(reply.body.ends_with(r#""degraded":"x"}"#), "{}", reply.body);
+        let bare = render("1.2.3", &NodeHealth { is_bare: true, ..health });
+        assert!(bare.status == 200 && !bare.body.contains(r#""degraded":"x""#), "{}", bare.body);
         assert_eq!(render("1.2.3", &NodeHealth { problems, ..health }).status, 503);
+        let bare = render("1.2.3", &NodeHealth { problems, is_bare: true, ..health });
+        assert!(bare.status == 503 && !bare.body.contains("worker"), "{}", bare.body);
         assert_eq!(render("1.2.3", &NodeHealth { is_stopping: true, ..health }).status, 503);
     }
 

@@ -17,6 +17,7 @@ use crate::interface::http::{Entrance, HttpContext};
 use crate::interface::rest::{ApiError, Reply};
 use crate::message::ChannelChange;
 use channels::NewChannel;
+pub(in crate::interface) use route::is_administration;
 pub use route::{HEALTH, LIVE, Route};
 
 /// Decides how a request is served that belongs to no other interface.

@@ -55,6 +55,22 @@ impl Route {
     pub fn needs_admin(self) -> bool {
         !matches!(self, Self::Health | Self::Live)
     }
+
+    /// Returns whether the call administers the node. A back end that publishes needs the others,
+    /// and so does the probe of a load balancer.
+    fn is_administration(self) -> bool {
+        !matches!(self, Self::Publish | Self::ListMessages | Self::Health | Self::Live)
+    }
+}
+
+/// Returns whether a request line asks for administration, and not for what clients, publishers and
+/// probes need. So does one with another method on a path that only administrators have.
+pub(in crate::interface) fn is_administration(method: &str, path: &str) -> bool {
+    match route(method, path) {
+        Ok(found) => found.is_administration(),
+        // An unknown path has no `GET` either, and every path of administration has one.
+        Err(_) => route("GET", path).is_ok_and(Route::is_administration),
+    }
 }
 
 /// Returns the call for a request line. `HEAD` is routed as `GET`, and the runtime leaves out the

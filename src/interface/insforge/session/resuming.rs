@@ -16,8 +16,9 @@ impl Session {
         let (now, timings) = (ctx.now.monotonic(), &ctx.shared.timings);
         self.heartbeat = Heartbeat::new(now, timings);
         self.over = Over::new(App::Insforge, now, timings, &mut ctx.local.random);
+        let lacks_certificate = self.lacks_certificate;
         let next = match self.realtime() {
-            Some(realtime) => realtime.enter(ctx, auth),
+            Some(realtime) => realtime.enter(ctx, auth, lacks_certificate),
             None => Next::Stay,
         };
         self.on_output(ctx);
@@ -36,8 +37,9 @@ impl Session {
     /// session of another worker. The connection does not move if the client has sent more packets
     /// behind its CONNECT.
     pub fn enter_anew(&mut self, ctx: &mut Context<'_>, auth: &str) -> Next {
+        let lacks_certificate = self.lacks_certificate;
         if let Some(realtime) = self.realtime() {
-            realtime.enter_anew(ctx, auth);
+            realtime.enter_anew(ctx, auth, lacks_certificate);
         }
         Next::Stay
     }

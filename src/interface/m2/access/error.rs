@@ -19,6 +19,10 @@ pub enum M2Error {
 impl M2Error {
     /// The error of a caller without a credential.
     pub const NOTHING: Self = NOTHING;
+    /// The error of a key or a writer's token without a certificate of the client.
+    pub const CERTIFICATE: Self = Self::Forbidden(
+        "this credential counts only beside a client certificate, and none was shown",
+    );
 
     /// Returns the HTTP status.
     pub fn status(self) -> u16 {

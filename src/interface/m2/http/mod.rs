@@ -17,8 +17,10 @@ use super::access::{M2Error, Reader};
 use super::handshake::{self, Said};
 use super::session::Session;
 use super::wire::{document, title};
+use crate::auth::bearer_token;
 use crate::broker::received::Received;
 use crate::codec::http::Request;
+use crate::interface::authenticators::Authenticators;
 use crate::interface::http::{Entrance, HttpContext, NodeHealth};
 use crate::interface::m2::nouns::{Party, Scope};
 use crate::interface::rest::{ApiError, Reply, durability};
@@ -42,7 +44,7 @@ pub(in crate::interface) fn entrance(
 }
 
 fn status(health: &NodeHealth<'_>) -> Reply {
-    Reply::m2_status(health.is_stopping, health.problems)
+    Reply::m2_status(health)
 }
 
 /// Upgrades a connection to the WebSocket of a subscriber.
@@ -73,15 +75,21 @@ fn reader(http: &HttpContext<'_>, request: &Request, said: &Said) -> Result<Read
     if authorization.is_none() && api_key.is_none() && http.is_forwarded(request) {
         return Err(M2Error::NOTHING);
     }
-    let auth = &mut http.auth.borrow_mut().m2;
+    let Authenticators { users, m2: auth, .. } = &mut *http.auth.borrow_mut();
+    let bearer = authorization.and_then(bearer_token);
+    let has_key = api_key.into_iter().chain(bearer).any(|key| users.api_key(key).is_ok());
+    if has_key && http.lacks_certificate(request) {
+        return Err(M2Error::CERTIFICATE);
+    }
     auth.reader(authorization, api_key, &said.scope.organization, http.now.wall_seconds())
 }
 
 /// Authenticates a caller that writes documents of this organization.
-fn writer(http: &HttpContext<'_>, said: &Said) -> Result<(), M2Error> {
+fn writer(http: &HttpContext<'_>, request: &Request, said: &Said) -> Result<(), M2Error> {
     let (authorization, api_key) = (said.authorization.as_deref(), said.api_key.as_deref());
     let auth = &mut http.auth.borrow_mut().m2;
-    auth.writer(authorization, api_key, &said.scope.organization, http.now.wall_seconds())
+    auth.writer(authorization, api_key, &said.scope.organization, http.now.wall_seconds())?;
+    if http.lacks_certificate(request) { Err(M2Error::CERTIFICATE) } else { Ok(()) }
 }
 
 fn refusal(http: &HttpContext<'_>, error: M2Error) -> ApiError {
@@ -138,7 +146,7 @@ fn readable(
 ) -> Result<DocumentKey, ApiError> {
     let said = said(http, request)?;
     let query = request.query.as_deref();
-    let writer = match writer(http, &said) {
+    let writer = match writer(http, request, &said) {
         Ok(()) => return resource.look(&said.scope, query, None),
         Err(error) => error,
     };
@@ -160,7 +168,7 @@ fn readable(
 /// Returns the scope of a call, if its caller may write there.
 fn writers_scope(http: &HttpContext<'_>, request: &Request) -> Result<Scope, ApiError> {
     let said = said(http, request)?;
-    writer(http, &said).map_err(|error| refusal(http, error))?;
+    writer(http, request, &said).map_err(|error| refusal(http, error))?;
     Ok(said.scope)
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::interface::http::NodeHealth;
 use crate::interface::rest::{ApiError, Reply};
 use crate::limits::DOCUMENTS_MAX;
 use crate::message::{Durability, Millis, iso_millis};
@@ -31,13 +32,13 @@ impl Reply {
     }
 
     /// The state of the service: 200, or 503 if clients should use another node.
-    pub fn m2_status(is_stopping: bool, problems: &[String]) -> Self {
-        let (code, status) = match (problems, is_stopping) {
+    pub fn m2_status(health: &NodeHealth<'_>) -> Self {
+        let (code, status) = match (health.problems, health.is_stopping) {
             (_, true) => (503, "draining"),
             ([], false) => (200, "ok"),
             _ => (503, "unavailable"),
         };
-        Self::json(code, &Status { status, problems })
+        Self::json(code, &Status { status, problems: health.told_problems() })
     }
 }
 

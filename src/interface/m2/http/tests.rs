@@ -154,9 +154,16 @@ fn outcomes_are_rendered() {
     assert_eq!((reply.status, reply.body.as_str()), (200, body));
     let reply = Reply::document_stale(NOW);
     assert!(reply.body.ends_with(r#""version":"2026-04-25T17:00:00.123Z"}"#), "{}", reply.body);
-    assert_eq!(Reply::m2_status(false, &[]).body, r#"{"status":"ok"}"#);
-    assert_eq!(Reply::m2_status(true, &[]).body, r#"{"status":"draining"}"#);
-    let failing = Reply::m2_status(false, &["worker 1 is late".to_owned()]);
+    let status = |is_stopping, problems: &[String], is_bare| {
+        let (now, degraded) = (0, None);
+        Reply::m2_status(&NodeHealth { now, is_stopping, problems, degraded, is_bare })
+    };
+    assert_eq!(status(false, &[], false).body, r#"{"status":"ok"}"#);
+    assert_eq!(status(true, &[], false).body, r#"{"status":"draining"}"#);
+    let late = ["worker 1 is late".to_owned()];
+    let bare = status(false, &late, true);
+    assert_eq!((bare.status, &*bare.body), (503, r#"{"status":"unavailable"}"#));
+    let failing = status(false, &late, false);
     let body = r#"{"status":"unavailable","problems":["worker 1 is late"]}"#;
     assert_eq!((failing.status, failing.body.as_str()), (503, body));
 }
