@@ -65,6 +65,7 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
         "counts one node's cache",
     ),
     ("policies::the_documented_policies_are_set_read_and_kept", ENDS),
+    ("proxies::announced::", "looks into one node's log and metrics"),
     ("reload::", ENDS),
     ("restart::", ENDS),
     ("scrape::", "looks into the format of one node's metrics"),

@@ -1,0 +1,4 @@
+//! Proxies in front of a node, and how it learns who their clients are.
+
+mod announced;
+mod forwarded;
