@@ -371,6 +371,9 @@ pub const SPARE_REQUEST_MS: u64 = 2_000;
 /// Longest head of an HTTP request (request line and headers), in bytes. A longer one is answered
 /// 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Longest PROXY header of a connection, in bytes. Proxies that send what they know of a client's
+/// certificate need some hundreds.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
 /// Headers of one request. A request with more is answered 431. A browser, a content delivery
 /// network and a mesh together add some 70.
 pub const HTTP_HEADERS_MAX: usize = 100;

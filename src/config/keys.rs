@@ -259,6 +259,10 @@ configuration! {
         /// client; `unix` stands for those on unix sockets. Sent by others, these headers count for
         /// nothing.
         trusted: Option<Proxies> = Unset, Form::Networks;
+        /// Whether each connection from these proxies begins with a header of the PROXY protocol
+        /// (version 1 or 2), which names the client. Then it is required from them, and refused
+        /// from others.
+        protocol: bool = "false", Form::Switch;
     }
 
     /// Limits of what clients may take of the node.

@@ -193,6 +193,7 @@ impl Config {
         mistakes.extend(config.apply_arguments(arguments));
         mistakes.extend(config.place_twice());
         mistakes.extend(config.exposures());
+        mistakes.extend(config.proxy_mistake());
         ConfigError::of(mistakes)?;
         Ok(config)
     }
@@ -253,6 +254,15 @@ impl Config {
         }
         self.conformance = *conformance;
         mistakes
+    }
+
+    /// Returns the mistake of a configuration that wants PROXY headers and names no proxies.
+    fn proxy_mistake(&self) -> Option<String> {
+        let is_mistaken = self.proxy.protocol && self.proxy.trusted.is_none();
+        is_mistaken.then(|| {
+            let place = self.place("proxy.protocol");
+            format!("{place}: `proxy.protocol` = true needs `proxy.trusted`: the proxies meant")
+        })
     }
 
     /// Returns the mistakes of a configuration that serves others without authentication.

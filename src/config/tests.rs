@@ -154,6 +154,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "mailbox_publications" => "16".to_owned(),
             name if name.starts_with("limits.") => "64".to_owned(),
             "proxy.trusted" => "10.0.0.0/8".to_owned(),
+            "proxy.protocol" => "true".to_owned(),
             "cors.allowed_origins" => "https://*.example.com".to_owned(),
             "cluster.nats" => "tls://nats-1.example.org:4333".to_owned(),
             "cluster.node" | "cluster.prefix" | "cluster.user" => "blue-7".to_owned(),
@@ -175,9 +176,14 @@ fn every_key_can_be_set_by_file_and_by_environment() {
         let masked = ends.iter().any(|end| key.name.ends_with(end));
         let expected = if masked { " = \"[masked]\"".to_owned() } else { shown.1 };
         let file = format!("{}/f.toml:1", files.dir.path().display());
+        // What the key needs.
+        let also = match key.name {
+            "proxy.protocol" => "proxy.trusted = 'unix'",
+            _ => "",
+        };
         for (loaded, place) in [
-            (files.load(format!("{} = {value}", key.name), &[]), file),
-            (files.load("", &[(key.env, &text)]), format!("environment variable {}", key.env)),
+            (files.load(format!("{} = {value}\n{also}", key.name), &[]), file),
+            (files.load(also, &[(key.env, &text)]), format!("environment variable {}", key.env)),
         ] {
             let effective = loaded.unwrap().effective();
             let line = format!("{}{expected}  # {place}\n", shown.0);

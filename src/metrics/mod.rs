@@ -162,6 +162,8 @@ counters! {
             "Commands and requests refused, by reason.";
         refused_address_rate: "counter" "fanfare_refusals_total" "reason=\"address_rate\""
             "Commands and requests refused, by reason.";
+        refused_proxy_headers: "counter" "fanfare_refusals_total" "reason=\"proxy_header\""
+            "Commands and requests refused, by reason.";
         refused_not_subscribed: "counter" "fanfare_refusals_total" "reason=\"not_subscribed\""
             "Commands and requests refused, by reason.";
         refused_subscriptions:

@@ -113,12 +113,17 @@ impl Acceptor {
         complete(response, request, self.auth.borrow().origins.as_deref())
     }
 
-    /// Notes in the log that a body was too long.
-    pub(super) fn note(&self, end: &End) {
-        if matches!(end, End::Broken(HttpError::BodyTooLong)) {
-            let (why, now) =
-                ("a request body is longer than allowed", self.shared.clock.monotonic());
-            self.auth.borrow_mut().refusals.note("http", why, now);
+    /// Notes in the log that a body was too long, or that a connection from this address began
+    /// otherwise than it should.
+    pub(super) fn note(&self, end: &End, peer: Peer) {
+        let now = self.shared.clock.monotonic();
+        let refusals = &mut self.auth.borrow_mut().refusals;
+        match end {
+            End::Broken(HttpError::BodyTooLong) => {
+                refusals.note("http", "a request body is longer than allowed", now);
+            }
+            End::Header(fault) => refusals.note_from(peer, "http", fault.why(), now),
+            _ => {}
         }
     }
 
@@ -167,15 +172,13 @@ impl Acceptor {
         let wire = (socket, tls);
         let mut connection = HttpConnection::begin(wire, peer, is_spare, self.terms.clone());
         connection.enter(Entry { is_public: listener.is_public, ..Entry::default() });
-        let shared = &self.shared.interfaces;
-        // The connections of a proxy are its clients'.
-        let proxies = shared.config.proxy.trusted.as_ref();
-        let is_proxy = proxies.is_some_and(|proxies| proxies.trusts(peer));
-        match shared.throttle.hold(if is_proxy { Peer::Local } else { peer }) {
-            Err(_) => connection.exceed(Excess::Address),
-            Ok(_) if is_full => connection.exceed(Excess::Node),
-            Ok(held) => connection.count(held),
+        if self.shared.interfaces.config.proxy.protocol {
+            connection.expect_header(connection.is_shared());
         }
+        if is_full {
+            connection.exceed(Excess::Node);
+        }
+        connection.count_at_peer();
         Ok(connection)
     }
 
@@ -197,8 +200,9 @@ impl Acceptor {
     }
 
     /// Ends a connection whose next request has not come in time.
-    pub(super) async fn end_late(&self, connection: Box<HttpConnection>) {
+    pub(super) async fn end_late(&self, mut connection: Box<HttpConnection>) {
         let end = connection.lateness();
+        self.note(&end, connection.peer());
         refuse((&self.counters, self.date()), connection, None, end).await;
     }
 }

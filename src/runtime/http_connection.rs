@@ -1,6 +1,7 @@
 //! One HTTP connection: reads requests and sends responses, in order and with timeouts. Responses
 //! to requests that arrived together are sent together.
 
+mod announcing;
 mod body;
 mod sealed;
 mod sending;
@@ -15,13 +16,15 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use announcing::{Announcement, HeaderFault};
+
 use super::http_poller::{HttpPoller, Want, Watched};
 use super::shared::Shared;
 use crate::broker::received::Received;
 use crate::codec::http::{HttpError, Request};
 use crate::codec::tls::Tls;
 use crate::config;
-use crate::interface::caller::{Caller, Entry, Unknown, caller};
+use crate::interface::caller::{Caller, Entry};
 use crate::interface::throttle::Held;
 use crate::limits::{SPARE_IDLE_MS, SPARE_REQUEST_MS};
 use crate::message::{Millis, Peer};
@@ -122,6 +125,7 @@ pub(super) struct HttpConnection {
     peer: Peer,
     caller: Caller,
     entry: Entry,
+    announcement: Announcement,
     /// Bytes that were read. Those before `at` are decoded.
     input: Vec<u8>,
     at: usize,
@@ -163,6 +167,9 @@ pub(super) enum End {
     Broken(HttpError),
     /// The requests of all clients hold too much memory for this one to hold more.
     NoMemory,
+    /// The connection does not begin with a PROXY header as it should, or begins with one as it
+    /// should not.
+    Header(HeaderFault),
     /// The connection cannot be encrypted. An alert that says so may be still to be sent.
     Sealed,
 }
@@ -186,6 +193,7 @@ impl HttpConnection {
             peer,
             caller: peer.into(),
             entry: Entry::default(),
+            announcement: Announcement::None,
             input: Vec::new(),
             at: 0,
             output: Vec::new(),
@@ -237,28 +245,20 @@ impl HttpConnection {
         self.entry = entry;
     }
 
+    /// Returns the other end, or the client that a PROXY header has named.
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// Returns the client of the request that was last read.
     pub(super) fn caller(&self) -> Caller {
         let is_certified = self.tls.as_ref().is_some_and(|tls| tls.has_certificate());
         Caller { entry: Entry { is_certified, ..self.entry }, ..self.caller }
     }
 
-    /// Finds out who the client of a request is.
-    ///
-    /// # Errors
-    /// If a trusted proxy has passed it on, and does not say it clearly.
-    pub(super) fn find_caller(&mut self, request: &Request) -> Result<Caller, Unknown> {
-        let proxies = self.terms.shared.interfaces.config.proxy.trusted.as_ref();
-        if proxies.is_some() {
-            self.caller = self.peer.into();
-            self.caller = caller(self.peer, request, proxies)?;
-        }
-        Ok(self.caller)
-    }
-
     /// Returns why a wait for the next request ends at its deadline.
-    pub(super) fn lateness(&self) -> End {
-        End::Slow(!self.unread().is_empty())
+    pub(super) fn lateness(&mut self) -> End {
+        self.lateness_of_header().unwrap_or(End::Slow(!self.unread().is_empty()))
     }
 
     /// Lets the connection wait for the rest of a request, or for the next one, without a task and
@@ -268,7 +268,8 @@ impl HttpConnection {
             return self.say_end();
         }
         let now = self.terms.shared.clock.monotonic();
-        let due = if self.unread().is_empty() && !self.is_handshaking() {
+        let is_idle = self.unread().is_empty() && !self.is_handshaking() && !self.is_beginning();
+        let due = if is_idle {
             now + self.times().idle_timeout_ms
         } else {
             if self.head_due == 0 {
@@ -346,6 +347,9 @@ impl HttpConnection {
 
     /// Reads once, if there is something to read. Returns false if there is not.
     pub(super) fn fill(&mut self) -> Result<bool, End> {
+        if self.is_beginning() && !self.read_header()? {
+            return Ok(false);
+        }
         let begins = self.unread().is_empty();
         if begins {
             self.spare_input();

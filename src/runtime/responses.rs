@@ -29,6 +29,10 @@ pub(super) async fn refuse(
             counters.refused_overloaded.add(1);
             ApiError::overloaded()
         }
+        End::Header(fault) => {
+            counters.refused_proxy_headers.add(1);
+            ApiError::http(fault.status(), fault.to_string())
+        }
         End::Broken(HttpError::BodyTooLong) => {
             counters.http_refused.add(1);
             counters.refused_too_large.add(1);

@@ -38,6 +38,7 @@ enum Answer {
 pub(super) async fn serve(acceptor: &Acceptor, mut connection: Box<HttpConnection>) {
     if let Err(end) = connection.fill() {
         let end = if connection.has_begun() { cut(end) } else { end };
+        acceptor.note(&end, connection.peer());
         return refuse((&acceptor.counters, acceptor.date()), connection, None, end).await;
     }
     serve_received(acceptor, connection).await;
@@ -141,7 +142,7 @@ async fn end_or_leave(
             None => return,
         },
         Err(end) => {
-            acceptor.note(&end);
+            acceptor.note(&end, connection.peer());
             let around = (&*acceptor.counters, acceptor.date());
             let complete = |response| acceptor.complete(response, request);
             return refuse(around, connection, Some(&complete), end).await;
@@ -298,7 +299,7 @@ fn refuse_session(
         return Some(Reply::from(ApiError::too_many_connections()).into());
     }
     let refusal = entrance::refuse_session(http, entrance);
-    if refusal.is_some() || !http.caller.is_proxied || !matches!(entrance, Entrance::Upgrade(_)) {
+    if refusal.is_some() || !matches!(entrance, Entrance::Upgrade(_)) || !connection.is_shared() {
         return refusal;
     }
     match http.shared.throttle.hold(http.caller.address) {
@@ -321,7 +322,7 @@ async fn run_call(
     let body = match connection.body(request).await {
         Ok(body) => body,
         Err(end @ End::Broken(HttpError::BodyTooLong)) => {
-            acceptor.note(&end);
+            acceptor.note(&end, connection.peer());
             acceptor.counters.http_refused.add(1);
             return Ok(Answer::Last(
                 call.refuse_body(&acceptor.context(connection.caller()), request),

@@ -66,6 +66,8 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
         "counts one node's cache",
     ),
     ("policies::the_documented_policies_are_set_read_and_kept", ENDS),
+    ("proxies::announced::", "looks into one node's log and metrics"),
+    ("proxies::in_front::", "runs a proxy in front of one node"),
     ("reload::", ENDS),
     ("restart::", ENDS),
     ("scrape::", "looks into the format of one node's metrics"),

@@ -77,6 +77,15 @@ impl Authority {
         self.files.path().join("ca.pem")
     }
 
+    /// Returns the variables by which Node.js, OpenSSL below Python, Python's requests, and curl
+    /// trust this authority.
+    pub(crate) fn trust(&self) -> Vec<(&'static str, String)> {
+        let file = self.file().display().to_string();
+        let names =
+            ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
+        names.map(|name| (name, file.clone())).into()
+    }
+
     /// Makes a certificate for these names. Writes it, or over the files of an earlier one.
     pub(crate) fn pair(&self, file: &str, names: &[&str]) -> Pair {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -144,10 +153,7 @@ pub(super) fn configure(command: &mut Command) {
 /// Returns the variables by which a program in JavaScript or Python, and Chromium, trust the node.
 pub(super) fn trust() -> Vec<(&'static str, String)> {
     let (authority, pair) = Authority::ours();
-    let file = authority.file().display().to_string();
-    // For Node.js, OpenSSL below Python, Python's requests, and curl.
-    let files = ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
-    let mut all: Vec<_> = files.map(|name| (name, file.clone())).into();
+    let mut all = authority.trust();
     all.push(("FANFARE_TRUSTED_KEY", pair.public_key_hash()));
     all
 }
