@@ -10,6 +10,7 @@ mod error;
 mod keys;
 mod listen;
 pub mod log;
+mod postgres;
 mod reload;
 mod signals;
 mod stop;
@@ -58,6 +59,7 @@ use tls::Certificates;
 pub use cluster::{cluster_import, cluster_status};
 pub use error::NodeError;
 pub use keys::check;
+pub use postgres::{Change, Wish, postgres};
 
 /// Address, driver and secrets of a node that serves.
 #[derive(Debug)]
@@ -120,6 +122,7 @@ pub fn run(
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
     let (membership, documents) =
         cluster::part(config, &secrets, &trust.load(), &mut mailboxes, &store)?;
+    let capture = postgres::part(config, &mut mailboxes)?;
     let (looks, desk) = documents.map(|documents| documents.take_over(&mut inboxes)).unzip();
     let broker =
         Broker::new(directory(config, part, &mailboxes), definitions, policies, mailboxes, memory);
@@ -148,6 +151,7 @@ pub fn run(
     let (sharing, joining) = node.sharing(membership);
     node.start((store, reader), (inboxes, sharing), looks, &told)?;
     node.start_shared(desk, joining, &told)?;
+    node.start_capture(capture, &told)?;
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
         node.shared.interfaces.broker.memory.begin(heap::allocated());
