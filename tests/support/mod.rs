@@ -25,6 +25,7 @@ pub(crate) mod exposition;
 pub(crate) mod http;
 pub(crate) mod kept;
 pub(crate) mod nats;
+pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod target;
