@@ -58,7 +58,7 @@
 //! | [`cluster`] | one node's decisions in a cluster | `message`, `limits` |
 //! | [`interface`] | the seam, and one room for each interface | all above; no room another |
 //! | [`runtime`] | hot I/O: acceptors and workers | all above |
-//! | [`background`] | cold I/O: store, webhooks, expressions of policies | all but the last three |
+//! | [`background`] | cold I/O: store, webhooks, policies, PostgreSQL | all but the last three |
 //! | [`node`] | the order of start and stop | everything |
 //!
 //! `tests/tidy.rs` fails if an import breaks this table, if files of one room import each other in

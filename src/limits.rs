@@ -2,8 +2,10 @@
 //! of a configuration key have stand with the key, in `config::keys`.
 
 mod cluster;
+mod postgres;
 
 pub use self::cluster::*;
+pub use self::postgres::*;
 
 /// Worker threads of a node: a worker's number must fit into the first byte of a session id.
 pub const WORKERS_MAX: usize = 250;

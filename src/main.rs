@@ -23,11 +23,13 @@ use fanfare::node::{self, NodeError, PassedSockets, Places, Started};
 mod cluster;
 #[path = "main/keys.rs"]
 mod keys;
+#[path = "main/postgres.rs"]
+mod postgres;
 #[path = "main/token.rs"]
 mod token;
 
 /// Configuration keys whose values are secret.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 8] = [
     "auth.api_key",
     "auth.anon_key",
     "auth.jwt_secret",
@@ -35,6 +37,7 @@ const SECRETS: [&str; 7] = [
     "m2.api_key",
     "cluster.password",
     "cluster.token",
+    "postgres.url",
 ];
 
 /// How long a start waits until its announcement is printed.
@@ -76,6 +79,8 @@ enum Command {
     Check(Check),
     /// Show the cluster that the settings name
     Cluster(cluster::Cluster),
+    /// Prepare the database that the settings name, so that its rows are events
+    Postgres(postgres::Postgres),
 }
 
 #[derive(Args)]
@@ -167,6 +172,7 @@ fn main() -> ExitCode {
         Some(Command::Token(token)) => token::print(token),
         Some(Command::Check(check_with)) => check(check_with),
         Some(Command::Cluster(cluster)) => cluster::run(cluster),
+        Some(Command::Postgres(postgres)) => postgres::run(postgres),
     };
     let Err(failure) = done else { return ExitCode::SUCCESS };
     let lines = failure.to_string();

@@ -13,7 +13,8 @@ use super::origins::Origins;
 use super::proxies::Proxies;
 use super::value::{Form, Mode, Raw, Value};
 use super::{
-    Compression, IoBackend, LogFormat, Place, Polling, Secret, Storage, TlsWish, machine, secrets,
+    Compression, IoBackend, LogFormat, Owner, Place, Polling, Secret, Storage, TlsWish, machine,
+    secrets,
 };
 use crate::limits::{
     MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, PREFIX_BYTES_MAX, REPLAY_SECONDS_MAX,
@@ -441,6 +442,20 @@ configuration! {
         /// What becomes of long-polling requests of Socket.IO that reach another node than that of
         /// their session: they are refused, or passed on to that node. Set the same on all nodes.
         polling: Polling = "refuse", Form::Choice(&["refuse", "pass"]);
+    }
+
+    /// A PostgreSQL database whose rows are events.
+    postgres: Postgres, "FANFARE_POSTGRES_" {
+        /// URL of the database (PostgreSQL 13 or newer), with user and password. If not set, the
+        /// node uses no PostgreSQL. The connection is encrypted and the server's certificate is
+        /// verified, unless the server is on this machine or the URL says `sslmode=disable`.
+        url: Option<Secret> = Unset, Form::Database;
+        /// Who keeps the rows in history and calls webhooks for them: `fanfare`, or the `insforge`
+        /// that has made the database. Then the node only delivers them to its subscribers.
+        owner: Owner = "fanfare", Form::Choice(&["fanfare", "insforge"]);
+        /// PEM file with the authorities that the database may have its certificate from. If not
+        /// set, those of the system count.
+        tls_ca_file: Option<PathBuf> = Unset, Form::Path;
     }
 }
 

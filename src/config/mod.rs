@@ -39,7 +39,7 @@ pub use error::{ConfigError, Place};
 pub use fingerprints::{Effective, Fingerprints};
 pub use keys::{
     Admin, Auth, Cluster, Config, Cors, EngineIo, Forge, Http, Io, KEYS, Key, Limits, M2, Memory,
-    Proxy, Recovery, Tls, WebSocket, Webhooks, markdown_table,
+    Postgres, Proxy, Recovery, Tls, WebSocket, Webhooks, markdown_table,
 };
 pub use reload::{RELOADED, Reloaded};
 pub use value::Mode;
@@ -92,6 +92,15 @@ pub enum Polling {
     Refuse,
     /// They are passed on to that node.
     Pass,
+}
+
+/// Who keeps rows of a database in history, and calls webhooks for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// This node, as for any other publication.
+    Fanfare,
+    /// The InsForge that has made the database.
+    Insforge,
 }
 
 /// Whether a cluster's connections use TLS.

@@ -163,6 +163,8 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "cluster.storage" => "file".to_owned(),
             "cluster.polling" => "pass".to_owned(),
             "cluster.stream_bytes" => "67108864".to_owned(),
+            "postgres.url" => "postgres://fanfare:hunter2@db.example.org/app".to_owned(),
+            "postgres.owner" => "insforge".to_owned(),
             "cluster.tls" => "on".to_owned(),
             "cluster.private_network" => "true".to_owned(),
             name if name.ends_with("_ms") || name.contains("threads") => "64".to_owned(),
@@ -172,7 +174,7 @@ fn every_key_can_be_set_by_file_and_by_environment() {
         let bare = text.parse::<u64>().is_ok() || text.parse::<bool>().is_ok();
         let value = if bare { text.clone() } else { format!("{text:?}") };
         let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}"));
-        let ends = ["_key", "secret", "password", "token"];
+        let ends = ["_key", "secret", "password", "token", ".url"];
         let masked = ends.iter().any(|end| key.name.ends_with(end));
         let expected = if masked { " = \"[masked]\"".to_owned() } else { shown.1 };
         let file = format!("{}/f.toml:1", files.dir.path().display());

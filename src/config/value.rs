@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 use tracing::Level;
+use url::Url;
 
 use super::address::Address;
 use super::error::start_of;
 use super::listen::Listen;
 use super::origins::Origins;
 use super::proxies::Proxies;
-use super::{Compression, IoBackend, LogFormat, Polling, Secret, Storage, TlsWish};
+use super::{Compression, IoBackend, LogFormat, Owner, Polling, Secret, Storage, TlsWish};
 use crate::limits::{
     CERTIFICATES_MAX, CLUSTER_SERVERS_MAX, JWT_SECRET_BYTES_MIN, LISTENERS_MAX, ORIGINS_MAX,
     PROXIES_MAX, RATE_LIMIT_MAX,
@@ -66,6 +67,8 @@ pub(super) enum Form {
     Text,
     /// A secret of any length, which another party chose.
     Password,
+    /// The URL of a PostgreSQL database, which may hold a password.
+    Database,
 }
 
 impl Form {
@@ -120,6 +123,9 @@ impl Form {
                  `2001:db8::/32`, or `unix`, separated by commas"
             ),
             Self::Name(bytes_max) => format!("1 to {bytes_max} of `a-z`, `0-9` and `-`"),
+            Self::Database => "a URL that begins with postgres:// or postgresql:// and names a \
+                               host, such as `postgres://user:password@db.example.org/app`"
+                .to_owned(),
             Self::Text | Self::Password => {
                 "a text without control characters or blanks at its ends".to_owned()
             }
@@ -128,7 +134,10 @@ impl Form {
 
     /// Returns whether values are secret.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self, Self::Key(_) | Self::JwtSecret | Self::Word | Self::Password)
+        matches!(
+            self,
+            Self::Key(_) | Self::JwtSecret | Self::Word | Self::Password | Self::Database
+        )
     }
 
     /// Returns whether an error must not repeat the value.
@@ -154,6 +163,9 @@ impl Form {
                 let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
                 (1..=*bytes_max).contains(&text.len()) && text.bytes().all(is_plain)
             }
+            Self::Database => Url::parse(text).is_ok_and(|url| {
+                matches!(url.scheme(), "postgres" | "postgresql") && url.has_host()
+            }),
             Self::Text | Self::Password => {
                 !text.is_empty() && text.trim() == text && !text.contains(char::is_control)
             }
@@ -440,6 +452,7 @@ choices! {
     IoBackend: [Self::Auto, Self::Ring, Self::Direct];
     Compression: [Self::Off, Self::On];
     Storage: [Self::Memory, Self::File];
+    Owner: [Self::Fanfare, Self::Insforge];
     Polling: [Self::Refuse, Self::Pass];
     TlsWish: [Self::Auto, Self::On, Self::Off];
     // Events of Forge must not be conflated, so `SlowConsumer::Latest` is left out.

@@ -38,6 +38,7 @@
 pub mod authenticators;
 pub mod authorize;
 pub mod caller;
+pub mod capture;
 pub mod context;
 pub mod deflating;
 pub mod encode;
@@ -58,6 +59,7 @@ mod polling;
 pub mod refusal_log;
 pub mod rest;
 pub mod resuming;
+pub mod rows;
 pub mod shared;
 pub mod throttle;
 mod websocket;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::capture::Capture;
 use super::encode::encode;
 use super::forge;
 use super::insforge::client_bundle::ClientBundle;
@@ -22,6 +23,8 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// The node's part in its cluster; `None` without a cluster.
     pub membership: Option<Arc<Membership>>,
+    /// The capture of rows of a database; `None` if no database is configured.
+    pub capture: Option<Arc<Capture>>,
     /// What stands for this node in ids of Engine.IO sessions; `None` if the long-polling requests
     /// of these sessions are not passed on to it.
     pub tag: Option<NodeTag>,
@@ -82,6 +85,7 @@ impl Shared {
         Self {
             broker,
             membership: None,
+            capture: config.postgres.url.is_some().then(Arc::default),
             tag: None,
             timings: config.engine_io.clone(),
             recovery: recovery.is_on().then_some(recovery),

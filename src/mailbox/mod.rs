@@ -27,8 +27,8 @@ use crossbeam_channel::Receiver;
 use crate::limits::{
     CLUSTER_POLLS_ANSWERED_MAX, CLUSTER_POLLS_PASSED_MAX, DOCUMENT_QUEUE_BYTES_MAX,
     DOCUMENT_QUEUE_MAX, HISTORY_QUEUE_BYTES_MAX, HISTORY_QUEUE_MAX, HTTP_CONNECTIONS_MAX,
-    LOADS_PER_WORKER_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX, READER_QUEUE_MAX,
-    SESSION_ASKS_MAX, STORE_QUEUE_MAX, STREAM_QUEUE_BYTES_MAX, STREAM_QUEUE_MAX,
+    LOADS_PER_WORKER_MAX, MAILBOX_CONTROL_MAX, POLICY_QUEUE_MAX, POSTGRES_ANSWERS_MAX,
+    READER_QUEUE_MAX, SESSION_ASKS_MAX, STORE_QUEUE_MAX, STREAM_QUEUE_BYTES_MAX, STREAM_QUEUE_MAX,
 };
 use crate::message::{Load, Question, RecoveryKey, Refused, SessionWish, StreamPlace, WorkerId};
 
@@ -55,9 +55,11 @@ pub use workers::{WorkerMailboxes, WorkerSet};
 pub struct Mailboxes {
     /// The mailboxes of the workers.
     pub workers: WorkerMailboxes,
-    /// The mailboxes of the acceptors, by number. If there is a way to the nodes of other sessions,
-    /// the last one is that of its thread.
+    /// The mailboxes of the acceptors, by number. Behind them are those of other threads that ask
+    /// like acceptors.
     pub acceptors: Vec<Arc<Mailbox<Answered>>>,
+    /// The number of these threads.
+    others: usize,
     /// The way of long-polling requests to the nodes of their sessions; `None` if they are refused
     /// at other nodes, or without a cluster.
     pub passing: Option<PassingQueue>,
@@ -109,6 +111,15 @@ pub struct StreamEnds {
     pub submitted: Receiver<Submitted>,
     /// Wishes for sessions.
     pub sessions: Receiver<SessionAsk>,
+}
+
+/// What the thread that publishes rows of a database has for its questions.
+#[derive(Debug)]
+pub struct CaptureEnds {
+    /// Mail with the answers of other threads.
+    pub answers: Inbox<Answered>,
+    /// The table of the questions.
+    pub tickets: Tickets,
 }
 
 /// The receiving ends, handed to their threads at start.
@@ -163,6 +174,7 @@ impl Mailboxes {
         let mailboxes = Self {
             workers: worker_boxes,
             acceptors: acceptor_boxes,
+            others: 0,
             passing: None,
             history,
             documents,
@@ -214,8 +226,29 @@ impl Mailboxes {
         let number = u8::try_from(self.acceptors.len()).expect("there are at most WORKERS_MAX");
         let tickets = Tickets::new(AcceptorId(number), own.clone());
         self.acceptors.push(own);
+        self.others += 1;
         self.passing = Some(PassingQueue::new(passing));
         Ok(PassingEnds { asked, answers, tickets })
+    }
+
+    /// Opens a mailbox for the answers to the thread that publishes rows of a database, which asks
+    /// as an acceptor does, before any other thread has these mailboxes.
+    ///
+    /// # Errors
+    /// If the system gives no event descriptor.
+    pub fn open_capture(&mut self) -> std::io::Result<CaptureEnds> {
+        let capacity = Capacity { publications: 0, control: POSTGRES_ANSWERS_MAX };
+        let (own, answers) = mailbox(capacity)?;
+        let number = u8::try_from(self.acceptors.len()).expect("there are at most WORKERS_MAX");
+        let tickets = Tickets::new(AcceptorId(number), own.clone());
+        self.acceptors.push(own);
+        self.others += 1;
+        Ok(CaptureEnds { answers, tickets })
+    }
+
+    /// Returns how many acceptors there are, without other threads that ask like them.
+    pub fn acceptor_threads(&self) -> usize {
+        self.acceptors.len() - self.others
     }
 
     /// Posts control mail to a worker and wakes it.

@@ -4,6 +4,7 @@
 //! No type here acts. The interfaces and the broker meet only in these types, so that the broker
 //! knows no protocol.
 
+mod captured;
 mod credential;
 mod definition;
 mod document;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use captured::{CaptureCondition, Captured, CapturedRow, Skipped};
 pub use credential::{Credential, Role, Sender};
 pub use definition::{
     Change, ChannelChange, ChannelDefinition, ChannelOptions, ChannelOrder, OptionsChange,

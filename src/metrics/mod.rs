@@ -6,6 +6,7 @@
 //! Two sums hold whenever nothing is under way: connections opened = open + closed by reason, and
 //! deliveries matched = delivered + dropped by reason + conflated + queued.
 
+pub mod capture;
 mod counter;
 pub mod heap;
 mod log_changes;

@@ -7,6 +7,7 @@ use crate::auth::KeyError;
 use crate::background::cluster::ImportError;
 use crate::background::cluster::identity::IdentityError;
 use crate::background::cluster::status::StatusError;
+use crate::background::postgres::Fault;
 use crate::background::store::StoreError;
 use crate::config::ConfigError;
 use crate::config::listen::Listen;
@@ -59,6 +60,9 @@ pub enum NodeError {
     /// Nothing could be imported into the cluster.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// A command could not be carried out on the database.
+    #[error(transparent)]
+    Postgres(#[from] Fault),
     /// The system gave no thread or descriptor.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{NodeError, tls};
 use crate::auth::{KeyError, Keys};
 use crate::background::cluster::credentials;
+use crate::background::postgres;
 use crate::config::client_files::client_files;
 use crate::config::public_keys::{self, PublicKeysFile};
 use crate::config::secrets::{self, Secrets};
@@ -24,6 +25,7 @@ pub fn check(config: &Config) -> Result<(), NodeError> {
         secrets::inspect(config),
         config::cluster::check(config),
         credentials::check_files(config),
+        postgres::check(config),
         trust_issuers(&mut keys, config).map(drop),
         client_files(config).map(drop),
         tls::check(config),

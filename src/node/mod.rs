@@ -12,6 +12,7 @@ mod listen;
 pub mod log;
 mod notify;
 mod passed;
+mod postgres;
 mod reload;
 mod signals;
 mod stop;
@@ -65,6 +66,7 @@ use tls::Certificates;
 pub use cluster::{cluster_import, cluster_status};
 pub use error::NodeError;
 pub use keys::check;
+pub use postgres::{Change, Wish, postgres};
 
 /// Address, driver and secrets of a node that serves.
 #[derive(Debug)]
@@ -130,6 +132,7 @@ pub fn run(
         Mailboxes::new(config.workers, acceptors, config.mailbox_publications, part)?;
     let (membership, documents) =
         cluster::part(config, &secrets, &trust.load(), &mut mailboxes, &store)?;
+    let capture = postgres::part(config, &mut mailboxes)?;
     let (looks, desk) = documents.map(|documents| documents.take_over(&mut inboxes)).unzip();
     let broker =
         Broker::new(directory(config, part, &mailboxes), definitions, policies, mailboxes, memory);
@@ -159,6 +162,7 @@ pub fn run(
     let (sharing, joining) = node.sharing(membership);
     node.start((store, reader), (inboxes, sharing), looks, &told)?;
     node.start_shared(desk, joining, &told)?;
+    node.start_capture(capture, &told)?;
     spawn("reload", &told, move || reloader.run(&reload_asked))?;
     node.watch(&events, || {
         begin(&node, &places, &told)?;

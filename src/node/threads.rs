@@ -141,9 +141,7 @@ impl Node {
     /// Returns how many sets of counters the hot threads have; those of the background follow.
     pub(super) fn hot_threads(&self) -> usize {
         let mailboxes = &self.shared.interfaces.broker.mailboxes;
-        // The last acceptor's mailbox may be that of another thread.
-        let acceptors = mailboxes.acceptors.len() - mailboxes.passing.iter().len();
-        self.shared.interfaces.config.workers + acceptors
+        self.shared.interfaces.config.workers + mailboxes.acceptor_threads()
     }
 
     /// Starts a worker's thread, with an acceptor inside it if `inside` is given.

@@ -10,6 +10,7 @@ use crate::interface::membership::Membership;
 use crate::interface::render_gauges;
 use crate::interface::rest::{ApiError, Reply};
 use crate::mailbox::Depth;
+use crate::message::CaptureCondition;
 use crate::metrics::{Text, log_lines, quoted};
 
 /// The path of the metrics.
@@ -26,6 +27,14 @@ pub(super) fn answer(hub: &Shared, request: &Request) -> Response {
     channels(hub, &mut text);
     if let Some(membership) = &hub.interfaces.membership {
         cluster(membership, &mut text);
+    }
+    if let Some(capture) = &hub.interfaces.capture {
+        let help = "1 if this node publishes the rows of the database, else 0.";
+        let captures = *capture.condition() == CaptureCondition::Capturing;
+        text.gauge("fanfare_postgres_capturing", help, usize::from(captures));
+        let help = "1 if the node cannot publish the rows of the database; its health says why.";
+        text.gauge("fanfare_postgres_failing", help, usize::from(capture.trouble().is_some()));
+        capture.counts.render(&mut text);
     }
     queues(hub, &mut text);
     node(hub, &mut text);

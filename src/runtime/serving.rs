@@ -275,7 +275,7 @@ async fn health(
             None
         }
         Some((text, false)) => Some(text),
-        None => None,
+        None => http.shared.capture.as_ref().and_then(|capture| capture.trouble()),
     };
     let (problems, degraded) = (&*problems, degraded.as_deref());
     let (now, is_stopping) = (http.now.wall, acceptor.shared.notice.is_given());

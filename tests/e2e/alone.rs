@@ -58,6 +58,7 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
     ("options::replay::what_is_too_old_is_gone", KEEPS_MORE),
     ("options::slow::who_loses_the_oldest_is_told_how_many", EXACT),
     ("options::slow::who_wants_the_latest_gets_little_else", EXACT),
+    ("postgres::", "starts nodes and databases of its own"),
     ("overload::a_full_mailbox_refuses_whole_and_keeps_the_order", RESOURCES),
     ("payloads::a_small_payload_keeps_no_large_buffer_alive", RESOURCES),
     ("payloads::they_reach_subscribers_webhooks_history_and_later_subscribers_unchanged", STORE),

@@ -55,6 +55,7 @@ mod origins;
 mod overload;
 mod payloads;
 mod policies;
+mod postgres;
 mod proxies;
 mod publish;
 mod publisher;

@@ -26,6 +26,7 @@ pub(crate) mod http;
 pub(crate) mod kept;
 mod lifespan;
 pub(crate) mod nats;
+pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod target;

@@ -21,14 +21,14 @@ use async_nats::connection::State;
 use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::net::unix::pipe;
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
-use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::administration::Peers;
 use super::control::{self, Control};
+use crate::background::mail::{ring, until_mail};
 use crate::cluster::name::NodeName;
 use crate::cluster::polls::Word;
 use crate::limits::{
@@ -150,25 +150,6 @@ pub fn serve(part: Part, counters: Arc<Counters>) -> io::Result<()> {
         )?;
         Ok(())
     })
-}
-
-/// Waits until a mailbox has mail, or its bell was rung.
-async fn until_mail<M>(inbox: &Inbox<M>, ring: &pipe::Receiver) {
-    let bell = inbox.mailbox().doorbell();
-    if bell.sleep(|| inbox.is_empty()) {
-        let _ = ring.readable().await;
-        // Until there is nothing to read, so that the next ring is awaited.
-        while ring.try_read(&mut [0; 8]).is_ok() {}
-        bell.woke();
-    } else {
-        yield_now().await;
-    }
-}
-
-/// Returns the bell of a mailbox, to be awaited.
-fn ring<M>(inbox: &Inbox<M>) -> io::Result<pipe::Receiver> {
-    // Not a pipe, but read like one.
-    pipe::Receiver::from_owned_fd_unchecked(inbox.mailbox().doorbell().descriptor().try_clone()?)
 }
 
 /// Why a request to another node has failed.

@@ -22,8 +22,8 @@ pub(super) type Envs = &'static [(&'static str, &'static str)];
 pub(super) const PATIENT: Envs = &[("FANFARE_CLUSTER_AUDIENCE_MS", "1000")];
 
 /// The nodes `n1`, `n2`, … of one cluster, on one server or on `Three`.
-pub(super) struct Fleet<B = Nats> {
-    pub(super) nodes: Vec<Node>,
+pub(crate) struct Fleet<B = Nats> {
+    pub(crate) nodes: Vec<Node>,
     /// Dropped after the nodes, so that they end in good order.
     pub(super) nats: B,
     /// How many programs have run.
@@ -45,7 +45,7 @@ impl Fleet {
 
     /// Starts nodes on one server. `configure` adds to the command of each node, by its number from
     /// 0.
-    pub(super) fn each(
+    pub(crate) fn each(
         count: usize,
         configure: impl Fn(usize, &mut Command) + Send + Sync + 'static,
     ) -> Self {
@@ -107,7 +107,7 @@ impl<B: Broker> Fleet<B> {
     }
 
     /// Defines a channel.
-    pub(super) fn define(&self, definition: &Value) {
+    pub(crate) fn define(&self, definition: &Value) {
         let (status, body) = self.nodes[0].admin("POST", "/api/realtime/channels", definition);
         assert_eq!(status, 201, "{body}");
     }
@@ -127,7 +127,7 @@ impl<B: Broker> Fleet<B> {
 }
 
 /// What keeps the streams of a fleet.
-pub(super) trait Broker {
+pub(crate) trait Broker {
     /// The number of copies of each stream.
     const REPLICAS: &str;
 

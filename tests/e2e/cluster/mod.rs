@@ -6,7 +6,7 @@ mod clients;
 mod costs;
 mod definitions;
 mod documents;
-mod fleet;
+pub(crate) mod fleet;
 mod history;
 mod invocations;
 mod measured;

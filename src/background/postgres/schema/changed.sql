@@ -1,0 +1,83 @@
+-- Returns a template with the values of columns in place of their names in braces, or NULL if one
+-- of them is NULL.
+CREATE OR REPLACE FUNCTION realtime.fanfare_channel(template text, members jsonb) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+  texts text[] := regexp_split_to_array(template, '\{[^{}]+\}');
+  names text[] := ARRAY(SELECT name[1] FROM regexp_matches(template, '\{([^{}]+)\}', 'g') AS name);
+  made text := texts[1];
+BEGIN
+  FOR place IN 1 .. coalesce(array_length(names, 1), 0) LOOP
+    made := made || (members ->> names[place]) || texts[place + 1];
+  END LOOP;
+  RETURN made;
+END
+$body$;
+REVOKE ALL ON FUNCTION realtime.fanfare_channel(text, jsonb) FROM PUBLIC;
+
+-- Returns the named members of a row.
+CREATE OR REPLACE FUNCTION realtime.fanfare_part(members jsonb, names text[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $body$
+  SELECT coalesce(jsonb_object_agg(name, members -> name), '{}')
+  FROM unnest(names) AS name WHERE members ? name
+$body$;
+REVOKE ALL ON FUNCTION realtime.fanfare_part(jsonb, text[]) FROM PUBLIC;
+
+-- Publishes a change of a watched table. Its arguments: the template of the channel, the columns
+-- ('' for all), and whether row security is ignored.
+CREATE OR REPLACE FUNCTION realtime.fanfare_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+  columns text[] := nullif(TG_ARGV[1], '')::text[];
+  before jsonb;
+  after jsonb;
+  secured boolean;
+  key text[];
+  content jsonb;
+  target text;
+  previous text;
+BEGIN
+  SELECT bool_or(relrowsecurity) INTO secured FROM pg_class
+  WHERE oid = TG_RELID OR oid IN (SELECT pg_partition_ancestors(TG_RELID));
+  IF secured AND NOT TG_ARGV[2]::boolean THEN
+    RAISE WARNING 'realtime: a change of % is not published, because the table has row security now',
+      TG_RELID::regclass
+      USING HINT = 'Call realtime.unwatch, or realtime.watch with ignore_rls => true.';
+    RETURN NULL;
+  END IF;
+  SELECT array_agg(a.attname::text) INTO key
+  FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+  WHERE i.indrelid = TG_RELID AND i.indisprimary;
+  IF TG_OP <> 'INSERT' THEN
+    before := to_jsonb(OLD);
+    previous := realtime.fanfare_channel(TG_ARGV[0], before);
+  END IF;
+  IF TG_OP <> 'DELETE' THEN
+    after := to_jsonb(NEW);
+    target := realtime.fanfare_channel(TG_ARGV[0], after);
+  ELSE
+    target := previous;
+  END IF;
+  content := coalesce(after, before);
+  IF columns IS NOT NULL THEN
+    content := realtime.fanfare_part(content, columns || key);
+  END IF;
+  IF before IS NOT NULL THEN
+    content := content || jsonb_build_object('_old', realtime.fanfare_part(before, key));
+  END IF;
+  IF octet_length(content::text) > 900000 THEN
+    content := realtime.fanfare_part(content, key || '{_old}'::text[]) || '{"_keysOnly": true}';
+  END IF;
+  IF previous IS DISTINCT FROM target AND TG_OP = 'UPDATE' AND previous IS NOT NULL THEN
+    INSERT INTO realtime.messages (channel_name, event_name, payload, sender_type)
+    SELECT previous, 'DELETE', part || jsonb_build_object('_old', part, '_keysOnly', true), 'system'
+    FROM realtime.fanfare_part(before, key) AS part;
+  END IF;
+  IF target IS NOT NULL THEN
+    INSERT INTO realtime.messages (channel_name, event_name, payload, sender_type)
+    VALUES (target, TG_OP, content, 'system');
+  END IF;
+  RETURN NULL;
+END
+$body$;
+REVOKE ALL ON FUNCTION realtime.fanfare_changed() FROM PUBLIC;

@@ -1,0 +1,54 @@
+CREATE OR REPLACE FUNCTION realtime.watch(
+  watched regclass, channel text DEFAULT NULL, columns text[] DEFAULT NULL,
+  ignore_rls boolean DEFAULT false
+) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+  place record;
+  template text;
+  wrong text;
+BEGIN
+  SELECT n.nspname, c.relname, c.relkind, c.relrowsecurity OR EXISTS (
+    SELECT FROM pg_class p WHERE p.relrowsecurity
+    AND p.oid IN (SELECT pg_partition_ancestors(c.oid))) AS secured
+  INTO place FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = watched;
+  IF place.relkind IS NULL OR place.relkind NOT IN ('r', 'p') OR place.nspname = 'realtime' THEN
+    RAISE EXCEPTION 'realtime.watch: % is not a table that can be watched', watched
+      USING ERRCODE = 'wrong_object_type';
+  END IF;
+  IF place.secured AND NOT coalesce(ignore_rls, false) THEN
+    RAISE EXCEPTION 'realtime.watch: % has row security, which subscribers would get around', watched
+      USING ERRCODE = 'insufficient_privilege',
+      HINT = 'If all subscribers of the channel may see all rows, add ignore_rls => true.';
+  END IF;
+  template := coalesce(channel, place.relname);
+  SELECT string_agg(quote_ident(name), ', ') INTO wrong FROM (
+    SELECT unnest(columns) UNION
+    SELECT name[1] FROM regexp_matches(template, '\{([^{}]+)\}', 'g') AS name
+  ) AS named (name)
+  WHERE NOT EXISTS (SELECT FROM pg_attribute a
+    WHERE a.attrelid = watched AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped);
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION 'realtime.watch: % has no column %', watched, wrong
+      USING ERRCODE = 'undefined_column';
+  END IF;
+  IF columns = '{}' OR octet_length(template) NOT BETWEEN 1 AND 512
+    OR regexp_replace(template, '\{[^{}]+\}', '', 'g') ~ '[{}]' THEN
+    RAISE EXCEPTION 'realtime.watch: give a channel of 1 to 512 bytes, with whole {column} names, '
+      'and at least one column' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  PERFORM FROM pg_attribute a
+  WHERE a.attrelid = watched AND a.attname IN ('_old', '_keysOnly') AND NOT a.attisdropped;
+  IF FOUND THEN
+    RAISE EXCEPTION 'realtime.watch: % has a column with a name of the events'' own, _old or _keysOnly',
+      watched USING ERRCODE = 'duplicate_column';
+  END IF;
+  PERFORM realtime.unwatch(watched, template);
+  EXECUTE format(
+    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %I.%I '
+    'FOR EACH ROW EXECUTE FUNCTION realtime.fanfare_changed(%L, %L, %L)',
+    'fanfare_watch_' || md5(template), place.nspname, place.relname,
+    template, coalesce(columns::text, ''), coalesce(ignore_rls, false)::text);
+END
+$body$;
+REVOKE ALL ON FUNCTION realtime.watch(regclass, text, text[], boolean) FROM PUBLIC;

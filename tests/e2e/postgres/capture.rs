@@ -1,0 +1,176 @@
+//! Which rows are heard, when, and in which order.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{
+    health, hear, hear_numbers, installed, is_well, listen, node_of, publish, succeed,
+    wait_until_capturing,
+};
+use crate::support::postgres::{Postgres, url};
+use crate::support::proxy::Proxy;
+use crate::support::{Node, wait_until};
+
+#[test]
+fn a_committed_row_is_heard_with_its_id_and_one_that_is_rolled_back_is_not() {
+    let postgres = installed();
+    let node = node_of(postgres.url(), &["orders"]);
+    let mut stream = listen(&node, &["orders"]);
+    postgres.sql(&format!("BEGIN; {} ROLLBACK", publish("orders", 1)));
+    let insert = "SELECT realtime.publish('orders', 'INSERT', '{\"id\":7,\"status\":\"new\"}')";
+    let id = postgres.sql(insert);
+    let heard = hear(&mut stream);
+    let expected = json!({
+        "channel": "orders", "messageId": id, "senderType": "system", "senderId": null,
+        "payload": { "id": 7, "status": "new" },
+    });
+    assert_eq!((heard.name.as_str(), &heard.data), ("INSERT", &expected));
+    let (_, history) = node.admin("GET", "/api/realtime/messages", &json!(null));
+    assert_eq!((&history[0]["id"], history.as_array().map(Vec::len)), (&json!(id), Some(1)));
+    let marked = "SELECT count(*) FROM realtime.messages \
+                  WHERE dispatched_at IS NOT NULL AND ws_audience_count = 1";
+    wait_until("the row is marked", || postgres.sql(marked) == "1");
+}
+
+#[test]
+fn rows_are_heard_in_the_order_of_commits() {
+    let postgres = installed();
+    let node = node_of(postgres.url(), &["orders"]);
+    wait_until_capturing(&node);
+    let mut stream = listen(&node, &["orders"]);
+    let slow = format!(
+        "BEGIN; {} SELECT pg_sleep(0.5); {} COMMIT",
+        publish("orders", 1),
+        publish("orders", 2)
+    );
+    thread::scope(|scope| {
+        scope.spawn(|| postgres.sql(&slow));
+        wait_until("the first transaction has begun", || {
+            postgres.sql(
+                "SELECT count(*) FROM pg_locks WHERE relation = 'realtime.messages'::regclass \
+                          AND mode = 'RowExclusiveLock'",
+            ) != "0"
+        });
+        postgres.sql(&publish("orders", 3));
+    });
+    assert_eq!(hear_numbers(&mut stream, 3), [3, 1, 2]);
+    let many: String = (4..204).map(|number| publish("orders", number)).collect();
+    postgres.sql(&many);
+    assert_eq!(hear_numbers(&mut stream, 200), (4..204).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_of_before_the_installation_are_no_events_and_rows_without_a_channel_are_counted() {
+    let postgres = installed();
+    let node = node_of(postgres.url(), &["orders"]);
+    wait_until_capturing(&node);
+    let mut stream = listen(&node, &["orders"]);
+    postgres.sql(&publish("nowhere", 1));
+    postgres.sql("SELECT realtime.publish('orders', 'presence:join', '{}')");
+    postgres.sql(&publish("orders", 2));
+    assert_eq!(hear_numbers(&mut stream, 1), [2]);
+    assert_eq!(node.metric("fanfare_postgres_rows_skipped_total"), 2);
+    for wrong in ["'', 'e', '{}'", "repeat('c', 513), 'e', '{}'", "'c', NULL, '{}'"] {
+        assert!(postgres.try_sql(&format!("SELECT realtime.publish({wrong})")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn rows_without_a_notification_are_found() {
+    let postgres = installed();
+    let node = node_of(postgres.url(), &["orders"]);
+    wait_until_capturing(&node);
+    let mut stream = listen(&node, &["orders"]);
+    postgres.sql("ALTER TABLE realtime.messages DISABLE TRIGGER fanfare_bell");
+    let many: String = (0..1_200).map(|number| publish("orders", number)).collect();
+    postgres.sql(&many);
+    assert_eq!(hear_numbers(&mut stream, 1_200), (0..1_200).collect::<Vec<_>>());
+    wait_until("the rows are marked", || {
+        postgres.sql("SELECT count(*) FROM realtime.messages WHERE dispatched_at IS NULL") == "0"
+    });
+    assert_eq!(node.metric("fanfare_postgres_rows_total"), 1_200, "each once");
+}
+
+#[test]
+fn rows_written_while_the_node_was_away_come_first() {
+    let postgres = installed();
+    let mut node = node_of(postgres.url(), &["orders"]);
+    wait_until_capturing(&node);
+    node.kill();
+    postgres.sql(&(0..20).map(|number| publish("orders", number)).collect::<String>());
+    let proxy = Proxy::to(postgres.port());
+    drop(proxy);
+    node.start_again(node.port());
+    let written = "SELECT count(*) FROM realtime.messages WHERE dispatched_at IS NOT NULL";
+    wait_until("the rows are published", || postgres.sql(written) == "20");
+    let path = "/api/realtime/messages";
+    let (_, history) = node.admin("GET", path, &json!(null));
+    let numbers = history.as_array().expect("a list").iter().rev();
+    let numbers: Vec<_> = numbers.map(|message| message["payload"]["n"].as_u64()).collect();
+    assert_eq!(numbers, (0..20).map(Some).collect::<Vec<_>>());
+    assert_eq!(node.metric("fanfare_postgres_rows_total"), 20);
+}
+
+#[test]
+fn rows_written_while_the_connection_is_cut_are_heard_once_and_in_order() {
+    let postgres = installed();
+    let proxy = Proxy::to(postgres.port());
+    let node = node_of(url(proxy.port()), &["orders"]);
+    wait_until_capturing(&node);
+    let mut stream = listen(&node, &["orders"]);
+    for round in 0..4 {
+        let numbers = (round * 100)..(round * 100 + 100);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(60));
+                proxy.cut();
+            });
+            postgres
+                .sql(&numbers.clone().map(|number| publish("orders", number)).collect::<String>());
+        });
+        assert_eq!(hear_numbers(&mut stream, 100), numbers.collect::<Vec<_>>());
+    }
+    wait_until("it publishes again", || is_well(&node));
+    postgres.sql(&publish("orders", 400));
+    assert_eq!(hear_numbers(&mut stream, 1), [400]);
+    assert!(node.metric("fanfare_postgres_failures_total") > 0);
+}
+
+#[test]
+fn a_database_that_is_away_keeps_nothing_else_from_being_served() {
+    let mut postgres = installed();
+    postgres.kill();
+    let node = node_of(postgres.url(), &["orders"]);
+    wait_until("health says so", || health(&node).1["status"] == "degraded");
+    let (status, body) = health(&node);
+    let text = body["degraded"].as_str().unwrap_or_default();
+    assert!(status == 200 && text.contains("is it running there"), "{body}");
+    assert_eq!(node.metric("fanfare_postgres_failing"), 1);
+    let mut stream = listen(&node, &["orders"]);
+    node.publish("orders", "tick", &json!({ "n": 1 }));
+    postgres.start_again();
+    postgres.sql(&publish("orders", 2));
+    assert_eq!(hear_numbers(&mut stream, 2), [1, 2]);
+    wait_until("all is well", || is_well(&node));
+
+    postgres.kill();
+    wait_until("health says so again", || !is_well(&node));
+    postgres.start_again();
+    postgres.sql(&publish("orders", 3));
+    assert_eq!(hear_numbers(&mut stream, 1), [3]);
+}
+
+#[test]
+fn a_database_without_the_schema_is_named_until_it_is_installed() {
+    let postgres = Postgres::start();
+    let node: Node = node_of(postgres.url(), &["orders"]);
+    wait_until("health says so", || {
+        let text = health(&node).1["degraded"].to_string();
+        text.contains("fanfare postgres install")
+    });
+    succeed(&postgres.url(), &["install"]);
+    wait_until_capturing(&node);
+    wait_until("all is well", || is_well(&node));
+}

@@ -1,0 +1,128 @@
+//! Tables whose changes are heard.
+
+use serde_json::{Value, json};
+
+use super::{hear, installed, listen, node_of, wait_until_capturing};
+
+const TABLE: &str =
+    "CREATE TABLE orders (id int PRIMARY KEY, customer int, status text, note text)";
+
+#[test]
+fn changes_of_a_watched_table_are_heard_with_their_rows() {
+    let postgres = installed();
+    postgres.sql(TABLE);
+    postgres.sql("SELECT realtime.watch('orders')");
+    let node = node_of(postgres.url(), &["orders"]);
+    let mut stream = listen(&node, &["orders"]);
+    postgres.sql(
+        "INSERT INTO orders VALUES (7, 1, 'new'); UPDATE orders SET id = 8, status = 'sent'; \
+         DELETE FROM orders",
+    );
+    let row =
+        |id: u32, status: &str| json!({ "id": id, "customer": 1, "status": status, "note": null });
+    let with_old = |mut row: Value, old: u32| {
+        row["_old"] = json!({ "id": old });
+        row
+    };
+    for (name, payload) in [
+        ("INSERT", row(7, "new")),
+        ("UPDATE", with_old(row(8, "sent"), 7)),
+        ("DELETE", with_old(row(8, "sent"), 8)),
+    ] {
+        let heard = hear(&mut stream);
+        assert_eq!((heard.name.as_str(), &heard.data["payload"]), (name, &payload));
+        assert_eq!(heard.data["senderType"], "system");
+    }
+    assert_eq!(postgres.sql("SELECT realtime.unwatch('orders')"), "1");
+    postgres.sql("INSERT INTO orders VALUES (9)");
+    assert_eq!(postgres.sql("SELECT count(*) FROM realtime.messages"), "3");
+}
+
+#[test]
+fn a_channel_may_contain_columns_so_that_not_everybody_hears_every_row() {
+    let postgres = installed();
+    postgres.sql(TABLE);
+    postgres.sql("SELECT realtime.watch('orders', 'customer:{customer}', ARRAY['status'])");
+    // A second time replaces the first.
+    postgres.sql("SELECT realtime.watch('orders', 'customer:{customer}', ARRAY['status'])");
+    let node = node_of(postgres.url(), &["customer:*"]);
+    let mut one = listen(&node, &["customer:1"]);
+    let mut two = listen(&node, &["customer:2"]);
+    postgres.sql(
+        "INSERT INTO orders VALUES (7, 1, '{note}', 'secret'), (8, NULL, 'new', NULL); \
+         UPDATE orders SET customer = 2 WHERE id = 7",
+    );
+    let heard = hear(&mut one);
+    assert_eq!(
+        (heard.name.as_str(), &heard.data["payload"]),
+        ("INSERT", &json!({ "id": 7, "status": "{note}" }))
+    );
+    let heard = hear(&mut one);
+    let key = json!({ "id": 7, "_old": { "id": 7 }, "_keysOnly": true });
+    assert_eq!((heard.name.as_str(), &heard.data["payload"]), ("DELETE", &key), "it went away");
+    let heard = hear(&mut two);
+    let row = json!({ "id": 7, "status": "{note}", "_old": { "id": 7 } });
+    assert_eq!((heard.name.as_str(), &heard.data["payload"]), ("UPDATE", &row));
+    assert_eq!(postgres.sql("SELECT count(*) FROM realtime.messages"), "3");
+}
+
+#[test]
+fn rows_that_are_too_long_come_as_keys() {
+    let postgres = installed();
+    postgres.sql(TABLE);
+    postgres.sql("SELECT realtime.watch('orders')");
+    let node = node_of(postgres.url(), &["orders"]);
+    let mut stream = listen(&node, &["orders"]);
+    postgres.sql("INSERT INTO orders VALUES (1, 1, 'x', repeat('x', 899000)), (2, 1, 'x', repeat('x', 900000))");
+    assert_eq!(hear(&mut stream).data["payload"]["note"].as_str().map(str::len), Some(899_000));
+    assert_eq!(hear(&mut stream).data["payload"], json!({ "id": 2, "_keysOnly": true }));
+}
+
+#[test]
+fn tables_with_row_security_are_refused_and_one_that_has_it_later_falls_silent() {
+    let postgres = installed();
+    postgres.sql(TABLE);
+    postgres.sql(
+        "CREATE TABLE secured (id int PRIMARY KEY); ALTER TABLE secured ENABLE ROW LEVEL SECURITY",
+    );
+    let error = postgres.try_sql("SELECT realtime.watch('secured')").unwrap_err();
+    assert!(error.contains("row security") && error.contains("ignore_rls => true"), "{error}");
+    postgres.sql(
+        "SELECT realtime.watch('secured', ignore_rls => true); SELECT realtime.watch('orders')",
+    );
+    let node = node_of(postgres.url(), &["orders", "secured"]);
+    wait_until_capturing(&node);
+    let mut stream = listen(&node, &["orders", "secured"]);
+    let said = postgres.sql(
+        "ALTER TABLE orders ENABLE ROW LEVEL SECURITY; INSERT INTO orders VALUES (1); \
+         INSERT INTO secured VALUES (2)",
+    );
+    assert!(said.contains("WARNING") && said.contains("has row security now"), "{said}");
+    assert_eq!(hear(&mut stream).data["channel"], "secured");
+    assert_eq!(postgres.sql("SELECT count(*) FROM realtime.messages"), "1");
+}
+
+#[test]
+fn what_cannot_be_watched_is_refused_and_names_are_quoted() {
+    let postgres = installed();
+    postgres.sql(TABLE);
+    postgres.sql("CREATE VIEW seen AS SELECT 1 AS id; CREATE TABLE taken (_old int)");
+    for wrong in [
+        "'seen'",
+        "'realtime.messages'",
+        "'taken'",
+        "'orders', 'a:{nothing}'",
+        "'orders', 'a:{id'",
+        "'orders', ''",
+        "'orders', columns => ARRAY['nothing']",
+        "'orders', columns => '{}'",
+    ] {
+        assert!(postgres.try_sql(&format!("SELECT realtime.watch({wrong})")).is_err(), "{wrong}");
+    }
+    postgres.sql(
+        r#"CREATE SCHEMA "a ""b"; CREATE TABLE "a ""b"."c'd" (id int PRIMARY KEY, "e f" text);
+           SELECT realtime.watch('"a ""b"."c''d"', 'x''{e f}');
+           INSERT INTO "a ""b"."c'd" VALUES (1, '{id}')"#,
+    );
+    assert_eq!(postgres.sql("SELECT channel_name FROM realtime.messages"), "x'{id}");
+}
