@@ -79,7 +79,7 @@ enum Command {
     Check(Check),
     /// Show the cluster that the settings name
     Cluster(cluster::Cluster),
-    /// Prepare the database that the settings name, so that its rows are events
+    /// Prepare the database whose rows are events
     Postgres(postgres::Postgres),
 }
 

@@ -172,7 +172,9 @@ impl Acceptor {
         let wire = (socket, tls);
         let mut connection = HttpConnection::begin(wire, peer, is_spare, self.terms.clone());
         connection.enter(Entry { is_public: listener.is_public, ..Entry::default() });
-        if self.shared.interfaces.config.proxy.protocol {
+        let config = &self.shared.interfaces.config;
+        let is_behind = listener.is_public || config.admin.listen.is_none();
+        if config.proxy.protocol && is_behind {
             connection.expect_header(connection.is_shared());
         }
         if is_full {

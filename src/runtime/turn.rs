@@ -210,8 +210,8 @@ impl Turns {
         has_more
     }
 
-    /// Reads sockets that are ready. Returns false if the worker must empty its mailbox first, where
-    /// each command that is read may need a place, or has inflated enough for this turn.
+    /// Reads sockets that are ready. Returns false if the worker has inflated enough for this turn,
+    /// or must empty its mailbox first, where each command that is read may need a place.
     fn read_pass(&mut self) -> bool {
         let worker = &mut self.worker;
         for _ in 0..worker.unread.len().min(READ_PASS_MAX) {

@@ -12,6 +12,7 @@ fn line_ends_behind_a_secret_are_left_out_and_none_inside_is_taken() {
         names.push(key.name);
         let good = match key.form() {
             Form::Key(prefix) => format!("{prefix}{}", "0c".repeat(32)),
+            Form::Database => "postgres://user:hunter2@db.example.org/app".to_owned(),
             Form::JwtSecret => "a passphrase of several words, not short".to_owned(),
             _ => "hunter2-".repeat(4),
         };
@@ -44,12 +45,13 @@ fn line_ends_behind_a_secret_are_left_out_and_none_inside_is_taken() {
         "m2.api_key",
         "cluster.password",
         "cluster.token",
+        "postgres.url",
     ];
     assert_eq!(names, expected);
 }
 
-fn secrets_of(config: &Config) -> [Option<&str>; 7] {
-    let Config { auth, webhooks, m2, cluster, .. } = config;
+fn secrets_of(config: &Config) -> [Option<&str>; 8] {
+    let Config { auth, webhooks, m2, cluster, postgres, .. } = config;
     let all = [
         &auth.api_key,
         &auth.anon_key,
@@ -58,6 +60,7 @@ fn secrets_of(config: &Config) -> [Option<&str>; 7] {
         &m2.api_key,
         &cluster.password,
         &cluster.token,
+        &postgres.url,
     ];
     all.map(|secret| secret.as_ref().map(Secret::expose))
 }

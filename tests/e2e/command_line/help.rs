@@ -17,6 +17,9 @@ fn help_fits_a_screen_and_has_an_example() {
         &["check"],
         &["cluster", "status"],
         &["cluster", "import"],
+        &["postgres", "install"],
+        &["postgres", "status"],
+        &["postgres", "uninstall"],
     ]
     .into_iter()
     .chain(kinds)
