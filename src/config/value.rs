@@ -163,6 +163,8 @@ impl Form {
                 let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
                 (1..=*bytes_max).contains(&text.len()) && text.bytes().all(is_plain)
             }
+            // The parser of URLs passes over what should not be there.
+            Self::Database if !text.bytes().all(|b| b.is_ascii_graphic()) => false,
             Self::Database => Url::parse(text).is_ok_and(|url| {
                 matches!(url.scheme(), "postgres" | "postgresql") && url.has_host()
             }),

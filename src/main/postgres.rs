@@ -28,7 +28,7 @@ whoever made it, but for a column that says which rows were published. Rows that
 exist count as published. All in one transaction; a second time changes nothing.
 
 Example:
-  FANFARE_POSTGRES_URL=postgres://postgres@127.0.0.1/app fanfare postgres install
+  fanfare postgres install --config fanfare.toml
 
 Exit codes: 0 nothing is missing now, 2 wrong usage or configuration,
 1 any other failure: then nothing was changed")]
