@@ -44,9 +44,8 @@ pub enum Mail {
     Gap(Box<Channel>),
     /// Asks whether this worker still takes its mail.
     Probe(Ticket<Health>),
-    /// Asks the same for the watchdog; the worker answers with its number. In a box, because mail
-    /// of two words made each piece of mail 8 instructions dearer.
-    Roll(Box<Sender<WorkerId>>),
+    /// Asks the same for the watchdog; the worker answers with its number.
+    Roll(Sender<WorkerId>),
 }
 
 const _: () = assert!(size_of::<Mail>() <= 24, "each publication is posted as one");

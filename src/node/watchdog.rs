@@ -45,7 +45,7 @@ fn give_signs(notify: &Notify, shared: &Shared, pause: Duration) {
         for (asked, worker) in asked.iter_mut().zip((0u8..).map(WorkerId)) {
             // A worker that has not answered yet is not asked again, so that no mail piles up.
             if !*asked {
-                *asked = mailboxes.control(worker, Mail::Roll(Box::new(answer.clone()))).is_ok();
+                *asked = mailboxes.control(worker, Mail::Roll(answer.clone())).is_ok();
                 is_refused |= !*asked;
             }
         }
