@@ -204,7 +204,10 @@ async fn check(client: &Client) -> Result<(), Fault> {
     let query = "SELECT to_regclass('realtime.messages') IS NOT NULL, \
                  EXISTS (SELECT FROM pg_attribute WHERE attname = 'dispatched_at' \
                    AND attrelid = to_regclass('realtime.messages') AND NOT attisdropped), \
-                 pg_is_in_recovery()";
+                 pg_is_in_recovery(), \
+                 EXISTS (SELECT FROM pg_attribute WHERE attname = 'id' AND atttypid = 'uuid'::regtype \
+                   AND attrelid = to_regclass('realtime.messages')), \
+                 current_setting('server_encoding') <> 'SQL_ASCII'";
     let row = in_time(client.query_one(query, &[])).await?;
     if !row.get::<_, bool>(0) {
         return Err(Fault::NotInstalled("the table realtime.messages"));
@@ -215,6 +218,16 @@ async fn check(client: &Client) -> Result<(), Fault> {
     if row.get::<_, bool>(2) {
         let text = "the server is a standby, where rows cannot be marked: let `postgres.url` name \
                     the primary";
+        return Err(Fault::Refused(text.to_owned()));
+    }
+    if !row.get::<_, bool>(3) {
+        let text = "the column realtime.messages.id is not of the type uuid, which messages have their \
+                    ids from: change its type";
+        return Err(Fault::Refused(text.to_owned()));
+    }
+    if !row.get::<_, bool>(4) {
+        let text = "the database has the encoding SQL_ASCII, so that a row may be no text: use a \
+                    database with another encoding, such as UTF8";
         return Err(Fault::Refused(text.to_owned()));
     }
     let query = "SELECT current_user::text, row_security_active('realtime.messages'), \

@@ -17,7 +17,8 @@ use crate::message::{Captured, CapturedRow, MessageId, Refused, Sender, Skipped}
 use crate::metrics::LogThrottle;
 
 /// The columns of a row, before its place.
-const COLUMNS: &str = "m.id, m.channel_name, m.event_name, m.payload::text, m.sender_type, \
+const COLUMNS: &str = "m.id, coalesce(m.channel_name::text, ''), coalesce(m.event_name::text, ''), \
+                       coalesce(m.payload::text, 'null'), coalesce(m.sender_type::text, ''), \
                        m.sender_id::text";
 /// The order of sweeps. A writer's rows keep their order: `created_at` is the start of their
 /// transaction, and `cmin` the command within it.

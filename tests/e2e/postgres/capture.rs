@@ -174,3 +174,35 @@ fn a_database_without_the_schema_is_named_until_it_is_installed() {
     wait_until_capturing(&node);
     wait_until("all is well", || is_well(&node));
 }
+
+#[test]
+fn a_row_that_is_no_message_harms_no_other() {
+    let postgres = installed();
+    let node = node_of(postgres.url(), &["orders"]);
+    wait_until_capturing(&node);
+    let mut stream = listen(&node, &["orders"]);
+    postgres.sql(
+        "ALTER TABLE realtime.messages ALTER channel_name DROP NOT NULL, \
+         ALTER event_name DROP NOT NULL, ALTER payload DROP NOT NULL; \
+         INSERT INTO realtime.messages (channel_name, event_name, payload) VALUES \
+         (NULL, 'tick', '{}'), ('orders', NULL, '{}'), ('orders', '', '{}'), \
+         ('orders', 'connect', '{}'), ('orders', 'none', NULL)",
+    );
+    postgres.sql(&publish("orders", 1));
+    let heard = hear(&mut stream);
+    assert_eq!((heard.name.as_str(), &heard.data["payload"]), ("none", &json!(null)));
+    assert_eq!(hear_numbers(&mut stream, 1), [1]);
+}
+
+#[test]
+fn a_table_whose_rows_cannot_be_messages_is_refused_and_the_node_serves_on() {
+    let postgres = installed();
+    postgres.sql(
+        "ALTER TABLE realtime.messages ALTER id DROP DEFAULT, ALTER id TYPE text; \
+         INSERT INTO realtime.messages (id, channel_name, event_name, payload) \
+         VALUES ('1', 'orders', 'tick', '{}')",
+    );
+    let node = node_of(postgres.url(), &["orders"]);
+    wait_until("it is said", || node.output().contains("realtime.messages.id is not of the type"));
+    node.publish("orders", "tick", &json!({}));
+}

@@ -126,3 +126,37 @@ fn what_cannot_be_watched_is_refused_and_names_are_quoted() {
     );
     assert_eq!(postgres.sql("SELECT channel_name FROM realtime.messages"), "x'{id}");
 }
+
+#[test]
+fn types_of_the_tables_owner_run_no_code_with_the_rights_of_the_schemas_owner() {
+    let postgres = installed();
+    postgres.sql(
+        "CREATE ROLE plain; CREATE SCHEMA plain AUTHORIZATION plain; SET ROLE plain; \
+         CREATE TABLE plain.orders (id int PRIMARY KEY, many int[]); RESET ROLE; \
+         SELECT realtime.watch('plain.orders', 'orders')",
+    );
+    postgres.sql(
+        "SET ROLE plain; SET search_path = plain; \
+         CREATE TYPE colour AS ENUM ('red'); CREATE TYPE pair AS (a colour, b text); \
+         CREATE DOMAIN amount AS int CHECK (VALUE > 0); \
+         CREATE FUNCTION evil(colour) RETURNS json LANGUAGE plpgsql AS \
+         $$BEGIN EXECUTE 'ALTER ROLE plain SUPERUSER'; RETURN '1'::json; END$$; \
+         CREATE CAST (colour AS json) WITH FUNCTION evil(colour); \
+         ALTER TABLE orders ADD c colour, ADD \"a 'b\" pair, ADD d amount, ADD e colour[], ADD n pair; \
+         INSERT INTO orders VALUES (1, '{2,3}', 'red', '(red,\"x y\")', 4, '{red}', NULL); \
+         UPDATE orders SET id = 5",
+    );
+    assert_eq!(postgres.sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'plain'"), "f");
+    let row = |id: u32| {
+        json!({
+            "id": id, "many": [2, 3], "c": "red", "a 'b": "(red,\"x y\")", "d": 4, "e": "{red}",
+            "n": null,
+        })
+    };
+    let payloads = postgres.sql("SELECT payload FROM realtime.messages ORDER BY payload->'id'");
+    let payloads: Vec<Value> =
+        payloads.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
+    let mut updated = row(5);
+    updated["_old"] = json!({ "id": 1 });
+    assert_eq!(payloads, [row(1), updated]);
+}
