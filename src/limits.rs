@@ -241,6 +241,19 @@ pub const CHANNEL_LOG_OVERHEAD_BYTES: usize = 1_024;
 pub const SWEEP_MS: u64 = 1_000;
 /// Sweeps that it takes to look through the whole directory.
 pub const SWEEP_STEPS: usize = 4;
+/// Keys of one kind that a configuration may list as previous ones. More are refused.
+pub const PREVIOUS_KEYS_MAX: usize = 8;
+/// Issuers, or audiences, of tokens that a configuration may list. More are refused.
+pub const ACCEPTED_MAX: usize = 32;
+/// Bytes of a JWK set that is fetched. A longer one counts as a failure.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// Time for the answer with a JWK set, in milliseconds. Then it counts as a failure.
+pub const JWKS_TIMEOUT_MS: u64 = 5_000;
+/// Time between two fetches of a JWK set, in milliseconds.
+pub const JWKS_REFRESH_MS: u64 = 300_000;
+/// Least time between two fetches, in milliseconds: after a failure, and for tokens of unknown
+/// keys, of which strangers can send any number.
+pub const JWKS_AGAIN_MS: u64 = 10_000;
 /// Origins of pages that a configuration may list. More are refused.
 pub const ORIGINS_MAX: usize = 256;
 /// Addresses and networks of proxies that a configuration may list. More are refused.

@@ -40,6 +40,14 @@ pub(super) fn parse(json: &str) -> Result<Vec<PublicKey>, KeyError> {
     Ok(keys)
 }
 
+/// Returns how many keys of a set can verify tokens.
+///
+/// # Errors
+/// Those of [`Keys::add_jwks`](super::Keys::add_jwks).
+pub fn count(json: &str) -> Result<usize, KeyError> {
+    parse(json).map(|keys| keys.len())
+}
+
 /// Returns whether a token's `kid` cannot distinguish two keys. RFC 7517 section 4.5 asks issuers
 /// for distinct ids, but lets keys of different types share one.
 fn is_ambiguous(one: &PublicKey, other: &PublicKey) -> bool {

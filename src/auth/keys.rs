@@ -1,12 +1,15 @@
 //! The keys that the node trusts: the two keys, the secret, and the public keys of token issuers.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::TokenProblem;
 use super::audience::{Audience, Reserved};
 use super::public_key::PublicKey;
 pub use super::public_key::{KeyError, PUBLIC_KEYS_MAX};
@@ -21,12 +24,29 @@ pub(super) const ANON_KEY_PREFIX: &str = "anon_";
 /// Every key that the node trusts. Complete it first, then share it: nothing changes it later.
 #[derive(Debug)]
 pub struct Keys {
-    api_key: SecretDigest,
-    anon_key: SecretDigest,
+    /// The present one first, then those before it.
+    api_keys: Vec<SecretDigest>,
+    anon_keys: Vec<SecretDigest>,
+    accepted: Accepted,
     secret: DecodingKey,
     derives: Hmac<Sha256>,
     reserved: Reserved,
     public: Vec<PublicKey>,
+    /// Those that an issuer's address has answered. They are not in [`Self::public_set`], because
+    /// nodes fetch them at different times.
+    fetched: Vec<PublicKey>,
+    unknown: Option<Arc<UnknownKey>>,
+}
+
+/// Whether a token named a key that the node does not know. It is shared with what fetches keys.
+#[derive(Default, Debug)]
+pub struct UnknownKey(AtomicBool);
+
+impl UnknownKey {
+    /// Returns whether such a token has come since the last call.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Keys {
@@ -48,13 +68,42 @@ impl Keys {
             return Err(KeyError::SecretTooShort { bytes: jwt_secret.len() });
         }
         Ok(Self {
-            api_key: SecretDigest::new(api_key),
-            anon_key: SecretDigest::new(anon_key),
+            api_keys: vec![SecretDigest::new(api_key)],
+            anon_keys: vec![SecretDigest::new(anon_key)],
+            accepted: Accepted::default(),
             secret: DecodingKey::from_secret(jwt_secret.as_bytes()),
             derives: hmac(jwt_secret.as_bytes()),
             reserved: Reserved(reserved),
             public: Vec::new(),
+            fetched: Vec::new(),
+            unknown: None,
         })
+    }
+
+    /// Trusts also keys that these replaced, for as long as callers still have them.
+    ///
+    /// # Errors
+    /// [`KeyError::ApiKey`] or [`KeyError::AnonKey`] if one has not the prefix of its kind.
+    pub fn add_previous(&mut self, api_keys: &[&str], anon_keys: &[&str]) -> Result<(), KeyError> {
+        if !api_keys.iter().all(|key| key.starts_with(API_KEY_PREFIX)) {
+            return Err(KeyError::ApiKey);
+        }
+        if !anon_keys.iter().all(|key| key.starts_with(ANON_KEY_PREFIX)) {
+            return Err(KeyError::AnonKey);
+        }
+        self.api_keys.extend(api_keys.iter().map(|key| SecretDigest::new(key)));
+        self.anon_keys.extend(anon_keys.iter().map(|key| SecretDigest::new(key)));
+        Ok(())
+    }
+
+    /// Takes users' tokens only of these issuers and purposes from now on.
+    pub fn accept_only(&mut self, accepted: Accepted) {
+        self.accepted = accepted;
+    }
+
+    /// Returns whose tokens are taken, and for which purposes.
+    pub(super) fn accepted(&self) -> &Accepted {
+        &self.accepted
     }
 
     /// Trusts every key of a PEM bundle (RFC 7468), each for the algorithm of its type: RSA for
@@ -77,6 +126,28 @@ impl Keys {
         self.add(jwks::parse(json)?)
     }
 
+    /// Trusts the keys of a JWK set that an issuer's address has answered, if there is one, and
+    /// tells `unknown` of tokens of other keys. The errors are those of [`Self::add_jwks`].
+    pub fn follow(&mut self, json: Option<&str>, unknown: Arc<UnknownKey>) -> Result<(), KeyError> {
+        self.unknown = Some(unknown);
+        let fetched = json.map(jwks::parse).transpose()?.unwrap_or_default();
+        if self.public.len() + fetched.len() > PUBLIC_KEYS_MAX {
+            return Err(KeyError::TooMany);
+        }
+        self.fetched = fetched;
+        Ok(())
+    }
+
+    /// Notes that no key has signed a token that names the key `kid`, unless the node has it.
+    pub(super) fn note_unsigned(&self, kid: &str) {
+        let mut all = self.public.iter().chain(&self.fetched);
+        if let Some(unknown) = &self.unknown
+            && !all.any(|key| key.kid.as_deref() == Some(kid))
+        {
+            unknown.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn add(&mut self, keys: Vec<PublicKey>) -> Result<usize, KeyError> {
         if self.public.len() + keys.len() > PUBLIC_KEYS_MAX {
             return Err(KeyError::TooMany);
@@ -86,14 +157,14 @@ impl Keys {
         Ok(added)
     }
 
-    /// Whether this is the API key.
+    /// Whether this is the API key, or one before it.
     pub(crate) fn is_api_key(&self, candidate: &str) -> bool {
-        self.api_key.matches(candidate)
+        any_matches(&self.api_keys, candidate)
     }
 
-    /// Whether this is the anon key.
+    /// Whether this is the anon key, or one before it.
     pub(super) fn is_anon_key(&self, candidate: &str) -> bool {
-        self.anon_key.matches(candidate)
+        any_matches(&self.anon_keys, candidate)
     }
 
     /// The secret of HS256 tokens.
@@ -138,12 +209,46 @@ impl Keys {
         algorithm: Algorithm,
         kid: Option<&'a str>,
     ) -> impl Iterator<Item = &'a DecodingKey> {
-        let pinned = move || self.public.iter().filter(move |key| key.algorithm() == algorithm);
+        let all = move || self.public.iter().chain(&self.fetched);
+        let pinned = move || all().filter(move |key| key.algorithm() == algorithm);
         let wanted = kid.filter(|kid| pinned().any(|key| key.kid.as_deref() == Some(kid)));
         pinned()
             .filter(move |key| kid.is_none() || key.kid.as_deref() == wanted)
             .map(|key| &key.key)
     }
+}
+
+/// Whose tokens are taken as those of users, and for which purposes.
+#[derive(Clone, Default, Debug)]
+pub struct Accepted {
+    /// Values of `iss`; all if there is none.
+    pub issuers: Vec<String>,
+    /// Values of `aud`, of which a token has one; all if there is none.
+    pub audiences: Vec<String>,
+}
+
+impl Accepted {
+    /// Checks the `iss` and the `aud` of a token. The second may be a list.
+    pub(super) fn check(&self, iss: &Value, aud: &Value) -> Result<(), TokenProblem> {
+        let Self { issuers, audiences } = self;
+        if !issuers.is_empty() && !has(issuers, iss) {
+            return Err(TokenProblem::Issuer);
+        }
+        let aud = aud.as_array().map_or(std::slice::from_ref(aud), Vec::as_slice);
+        if !audiences.is_empty() && !aud.iter().any(|one| has(audiences, one)) {
+            return Err(TokenProblem::Audience);
+        }
+        Ok(())
+    }
+}
+
+fn has(all: &[String], text: &Value) -> bool {
+    text.as_str().is_some_and(|text| all.iter().any(|one| one == text))
+}
+
+/// Compares with all keys, also behind one that matches.
+fn any_matches(keys: &[SecretDigest], candidate: &str) -> bool {
+    keys.iter().fold(false, |found, key| found | key.matches(candidate))
 }
 
 fn hmac(key: &[u8]) -> Hmac<Sha256> {

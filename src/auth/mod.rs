@@ -23,7 +23,8 @@ pub(crate) mod token;
 pub(crate) mod value;
 
 pub use audience::Audience;
-pub use keys::{KeyError, Keys, PUBLIC_KEYS_MAX};
+pub use jwks::count as jwk_count;
+pub use keys::{Accepted, KeyError, Keys, PUBLIC_KEYS_MAX, UnknownKey};
 pub use problem::TokenProblem;
 pub use token::{SignError, UserClaims, sign_user};
 
@@ -45,7 +46,7 @@ pub enum AuthError {
     /// The token is not valid, for this reason.
     #[error("Invalid token")]
     Token(TokenProblem),
-    /// The token is valid, but its `sub` is missing, empty or not a string.
+    /// The token is valid, but its `sub` is missing, empty or neither a string nor a number.
     #[error("Invalid token subject")]
     Subject,
     /// The credential is an administrator's and counts only beside a certificate of the client.

@@ -9,13 +9,18 @@ pub enum TokenProblem {
     Malformed,
     /// No key that the node trusts has signed the token.
     Signature,
-    /// The token is for one of the purposes of [`Audience`](super::Audience).
+    /// The token is for one of the purposes of [`Audience`](super::Audience), or for none of those
+    /// that the node is set to take tokens for.
     Audience,
+    /// The token is of none of the issuers that the node is set to take tokens of.
+    Issuer,
+    /// The token serves to get other tokens.
+    Refresh,
     /// The time in `exp` has come.
     Expired,
     /// The time in `nbf` has not come.
     Early,
-    /// The token's `sub` is missing, empty or not a string.
+    /// The token's `sub` is missing, empty or neither a string nor a number.
     Subject,
 }
 
@@ -26,6 +31,8 @@ impl TokenProblem {
             Self::Malformed => "TOKEN_MALFORMED",
             Self::Signature => "TOKEN_SIGNATURE_INVALID",
             Self::Audience => "TOKEN_AUDIENCE_INVALID",
+            Self::Issuer => "TOKEN_ISSUER_INVALID",
+            Self::Refresh => "TOKEN_TYPE_INVALID",
             Self::Expired => "TOKEN_EXPIRED",
             Self::Early => "TOKEN_NOT_YET_VALID",
             Self::Subject => "TOKEN_SUBJECT_INVALID",
@@ -38,9 +45,11 @@ impl TokenProblem {
             Self::Malformed => "the token is malformed",
             Self::Signature => "the token is signed by no key that this node trusts",
             Self::Audience => "the token is for something else, as its aud says",
+            Self::Issuer => "the token is from an issuer that this node is not set to trust",
+            Self::Refresh => "the token is a refresh token, which only its issuer takes",
             Self::Expired => "the token has expired",
             Self::Early => "the token is not valid yet",
-            Self::Subject => "the token's sub is missing, empty or not a string",
+            Self::Subject => "the token's sub is missing, empty or neither a text nor a number",
         }
     }
 }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::keys::{KeyError, Keys};
 use super::value::Plain;
@@ -17,6 +17,8 @@ use crate::message::{Credential, Role};
 /// Seconds by which an issuer's clock may be ahead of the node's before its new tokens are refused.
 /// Expiry has no such tolerance: a token is invalid from the second of its `exp`.
 const NOT_BEFORE_LEEWAY_S: u64 = 5;
+/// The `type` of InsForge's refresh tokens.
+const REFRESH: &str = "refresh";
 
 /// Verifies a user's token at `now_s` seconds since the epoch. The caller bounds its length.
 pub(super) fn verify(keys: &Keys, token: &str, now_s: u64) -> Result<Credential, AuthError> {
@@ -25,7 +27,31 @@ pub(super) fn verify(keys: &Keys, token: &str, now_s: u64) -> Result<Credential,
     if keys.reserves(&claims.aud.0) {
         return Err(AuthError::Token(TokenProblem::Audience));
     }
+    let provenance = [&claims.kind, &claims.iss, &claims.aud];
+    check_provenance(keys, provenance).map_err(AuthError::Token)?;
     claims.credential(now_s)
+}
+
+/// Checks the `type`, `iss` and `aud` of a user's token: it is no refresh token, and comes from an
+/// issuer and is for a purpose that the node is set to take tokens of.
+pub(crate) fn check_provenance(
+    keys: &Keys,
+    [kind, iss, aud]: [&Plain; 3],
+) -> Result<(), TokenProblem> {
+    if kind.0 == REFRESH {
+        return Err(TokenProblem::Refresh);
+    }
+    keys.accepted().check(&iss.0, &aud.0)
+}
+
+/// Returns the user that a `sub` names. A number is taken as its text, because some issuers number
+/// their users.
+pub(crate) fn subject(sub: &Plain) -> Option<Box<str>> {
+    match &sub.0 {
+        Value::String(id) if !id.is_empty() => Some(id.as_str().into()),
+        Value::Number(id) => Some(id.to_string().into()),
+        _ => None,
+    }
 }
 
 /// Returns a token's claims if a key that the node trusts has signed it.
@@ -52,6 +78,9 @@ pub(crate) fn claims(keys: &Keys, token: &str) -> Result<Vec<u8>, TokenProblem> 
         }
     };
     if !is_signed {
+        if let Some(kid) = jws.kid.as_deref().filter(|_| jws.algorithm != Algorithm::HS256) {
+            keys.note_unsigned(kid);
+        }
         return Err(TokenProblem::Signature);
     }
     jws.claims().ok_or(TokenProblem::Malformed)
@@ -153,6 +182,9 @@ pub struct UserClaims<'a> {
     /// The token's expiry in seconds since the epoch; `None` if it never expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exp: Option<u64>,
+    /// All other claims.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 /// Creates a user's token, or fails if the secret is shorter than [`JWT_SECRET_BYTES_MIN`].
@@ -220,6 +252,10 @@ struct Claims {
     nbf: Option<Plain>,
     #[serde(default)]
     aud: Plain,
+    #[serde(default)]
+    iss: Plain,
+    #[serde(default, rename = "type")]
+    kind: Plain,
 }
 
 impl Claims {
@@ -232,10 +268,7 @@ impl Claims {
             Value::String(name) => Role::named(&name),
             _ => return Err(AuthError::Token(TokenProblem::Malformed)),
         };
-        let id = match self.sub.0 {
-            Value::String(id) if !id.is_empty() => id.into_boxed_str(),
-            _ => return Err(AuthError::Subject),
-        };
+        let id = subject(&self.sub).ok_or(AuthError::Subject)?;
         let email = match self.email.0 {
             Value::String(email) => Some(email.into_boxed_str()),
             _ => None,

@@ -1,4 +1,5 @@
-//! Cold work, off the hot threads: the embedded store, webhooks, and policies' expressions. Work
+//! Cold work, off the hot threads: the embedded store, webhooks, policies' expressions, and keys of
+//! token issuers. Work
 //! arrives through bounded queues and answers go back to the thread that asked; no hot thread waits
 //! for either.
 
@@ -7,6 +8,7 @@ pub mod cluster;
 mod documents;
 pub mod histories;
 mod history;
+pub mod issuer;
 mod mail;
 pub mod policy;
 pub mod postgres;

@@ -105,7 +105,14 @@ fn differing<'a>(
 /// Returns whether clients of several nodes can notice that this setting differs.
 fn is_noticed(key: &str) -> bool {
     let is_of = |section: &str| key.split_once('.').is_some_and(|(name, _)| name == section);
-    let others =
-        ["auth.close_expired", "cluster.polling", "cors.allowed_origins", "recovery.window_ms"];
+    let others = [
+        "auth.audiences",
+        "auth.close_expired",
+        "auth.issuers",
+        "auth.jwks_url",
+        "cluster.polling",
+        "cors.allowed_origins",
+        "recovery.window_ms",
+    ];
     is_of("forge") || is_of("m2") || others.contains(&key)
 }

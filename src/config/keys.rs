@@ -329,12 +329,25 @@ configuration! {
         api_key: Option<Secret> = Generated, Form::Key("ik_");
         /// Key of InsForge clients without a user.
         anon_key: Option<Secret> = Generated, Form::Key("anon_");
+        /// API keys that count as well, while callers change from them to the present one.
+        previous_api_keys: Option<Vec<Secret>> = Unset, Form::Keys("ik_");
+        /// Anon keys that count as well, because released apps have them.
+        previous_anon_keys: Option<Vec<Secret>> = Unset, Form::Keys("anon_");
         /// Secret of HS256 tokens.
         jwt_secret: Option<Secret> = Generated, Form::JwtSecret;
+        /// Values of `iss`, of which users' and administrators' tokens must have one. If not set,
+        /// their `iss` does not count.
+        issuers: Option<Vec<String>> = Unset, Form::Texts;
+        /// Values of `aud`, of which the same tokens must have one. If not set, it does not count.
+        audiences: Option<Vec<String>> = Unset, Form::Texts;
         /// PEM file with public keys of token issuers (RS256, ES256, EdDSA).
         public_keys_file: Option<PathBuf> = Unset, Form::Path;
         /// JWK set with public keys of token issuers (RS256, ES256, EdDSA).
         jwks_file: Option<PathBuf> = Unset, Form::Path;
+        /// Address of a JWK set with public keys of a token issuer. It is fetched at start, every
+        /// few minutes, and when a token names a key that is not in it. If that fails, the keys
+        /// before it stay.
+        jwks_url: Option<String> = Unset, Form::KeySetUrl;
         /// Whether a client is closed when its token expires, unless it has sent a newer one.
         close_expired: bool = "false", Form::Switch;
     }

@@ -3,10 +3,14 @@
 use super::{Config, KEYS};
 
 /// The keys whose values a running node takes at a reload.
-pub const RELOADED: [&str; 7] = [
+pub const RELOADED: [&str; 11] = [
     "log",
     "auth.api_key",
     "auth.anon_key",
+    "auth.previous_api_keys",
+    "auth.previous_anon_keys",
+    "auth.issuers",
+    "auth.audiences",
     "auth.public_keys_file",
     "auth.jwks_file",
     "m2.api_key",

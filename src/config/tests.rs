@@ -150,6 +150,9 @@ fn every_key_can_be_set_by_file_and_by_environment() {
             "webhooks.secret" => format!("whsec_{}", "5e".repeat(32)),
             "auth.api_key" => api_key(),
             "auth.anon_key" => format!("anon_{}", "AF".repeat(32)),
+            "auth.previous_api_keys" => format!("ik_{}", "z.".repeat(15)),
+            "auth.previous_anon_keys" => format!("anon_{}", "-~".repeat(14)),
+            "auth.issuers" | "auth.jwks_url" => "https://issuer.example/keys".to_owned(),
             "auth.jwt_secret" => "s".repeat(32),
             "mailbox_publications" => "16".to_owned(),
             name if name.starts_with("limits.") => "64".to_owned(),
@@ -174,15 +177,12 @@ fn every_key_can_be_set_by_file_and_by_environment() {
         let bare = text.parse::<u64>().is_ok() || text.parse::<bool>().is_ok();
         let value = if bare { text.clone() } else { format!("{text:?}") };
         let shown = (key.name.rsplit('.').next().unwrap(), format!(" = {value}"));
-        let ends = ["_key", "secret", "password", "token", ".url"];
+        let ends = ["_key", "_keys", "secret", "password", "token", ".url"];
         let masked = ends.iter().any(|end| key.name.ends_with(end));
         let expected = if masked { " = \"[masked]\"".to_owned() } else { shown.1 };
         let file = format!("{}/f.toml:1", files.dir.path().display());
         // What the key needs.
-        let also = match key.name {
-            "proxy.protocol" => "proxy.trusted = 'unix'",
-            _ => "",
-        };
+        let also = if key.name == "proxy.protocol" { "proxy.trusted = 'unix'" } else { "" };
         for (loaded, place) in [
             (files.load(format!("{} = {value}\n{also}", key.name), &[]), file),
             (files.load(also, &[(key.env, &text)]), format!("environment variable {}", key.env)),
@@ -299,11 +299,11 @@ fn values_of_the_wrong_form_are_explained() {
         ),
         (
             "[auth]\n# key\napi_key = 'ik_hunter2'",
-            "f.toml:3: `auth.api_key` must be `ik_` and 64 hexadecimal digits".into(),
+            "f.toml:3: `auth.api_key` must be `ik_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`".into(),
         ),
         (
             "[auth]\nanon_key = 5",
-            "f.toml:2: `auth.anon_key` must be `anon_` and 64 hexadecimal digits".into(),
+            "f.toml:2: `auth.anon_key` must be `anon_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`".into(),
         ),
         (
             "auth.jwt_secret = 'hunter2'",
@@ -311,7 +311,7 @@ fn values_of_the_wrong_form_are_explained() {
         ),
         (
             "[webhooks]\nsecret = 'whsec_hunter2'",
-            "f.toml:2: `webhooks.secret` must be `whsec_` and 64 hexadecimal digits".into(),
+            "f.toml:2: `webhooks.secret` must be `whsec_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`".into(),
         ),
         ("[m2]\napi_key = 'hunter2'", readers.into()),
         ("[m2]\napi_key = 'hunter2 hunter2 hunter2 hunter2 hunter2'", readers.into()),
@@ -416,7 +416,9 @@ fn broken_environments_are_explained() {
         (
             "FANFARE_API_KEY",
             "hunter2",
-            variable("API_KEY: `auth.api_key` must be `ik_` and 64 hexadecimal digits"),
+            variable(
+                "API_KEY: `auth.api_key` must be `ik_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`",
+            ),
         ),
         (
             "FANFARE_JWT_SECRET",
@@ -675,4 +677,30 @@ fn the_example_names_every_key_with_its_default() {
         |line: &str| line.starts_with("workers = ") || line.starts_with("client_bytes = ");
     let others: Vec<_> = missing.iter().filter(|line| !is_of_the_machine(line)).collect();
     assert!(others.is_empty(), "src/config/example.toml has other values than {others:?}");
+}
+
+#[test]
+fn public_keys_are_fetched_from_where_nobody_else_can_answer() {
+    let taken = |url: &str| from_env(&[("FANFARE_JWKS_URL", url)]).is_ok();
+    for url in [
+        "https://issuer.example/keys",
+        "https://issuer.example:8443/a?b=c",
+        "http://127.0.0.2:8080/keys",
+        "http://[::1]/keys",
+        "http://localhost:3000/.well-known/jwks.json",
+    ] {
+        assert!(taken(url), "{url}");
+    }
+    for url in [
+        "http://issuer.example/keys",
+        "http://localhost.example/keys",
+        "ftp://127.0.0.1/keys",
+        "https://user:hunter2@issuer.example/",
+        "https://issuer.example/a b",
+        "issuer.example",
+        "https://",
+        "",
+    ] {
+        assert!(!taken(url), "{url}");
+    }
 }

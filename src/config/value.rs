@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 use tracing::Level;
-use url::Url;
+use url::{Host, Url};
 
 use super::address::Address;
 use super::error::start_of;
@@ -16,14 +16,12 @@ use super::origins::Origins;
 use super::proxies::Proxies;
 use super::{Compression, IoBackend, LogFormat, Owner, Polling, Secret, Storage, TlsWish};
 use crate::limits::{
-    CERTIFICATES_MAX, CLUSTER_SERVERS_MAX, JWT_SECRET_BYTES_MIN, LISTENERS_MAX, ORIGINS_MAX,
-    PROXIES_MAX, RATE_LIMIT_MAX,
+    ACCEPTED_MAX, CERTIFICATES_MAX, CLUSTER_SERVERS_MAX, JWT_SECRET_BYTES_MIN, LISTENERS_MAX,
+    ORIGINS_MAX, PREVIOUS_KEYS_MAX, PROXIES_MAX, RATE_LIMIT_MAX,
 };
 use crate::message::SlowConsumer;
 
-/// Hexadecimal digits after the prefix of a [`Form::Key`].
-const KEY_DIGITS: usize = 64;
-/// Shortest [`Form::Word`], in bytes.
+/// Shortest [`Form::Key`] and [`Form::Word`], in bytes.
 const WORD_BYTES_MIN: usize = 32;
 /// The name of a rate without a limit, which is 0.
 const RATE_OFF: &str = "off";
@@ -48,8 +46,10 @@ pub(super) enum Form {
     OneOf(&'static [u64]),
     /// One of these names.
     Choice(&'static [&'static str]),
-    /// A secret: this prefix and [`KEY_DIGITS`] hexadecimal digits.
+    /// A secret: this prefix and more, such as those that InsForge takes from its operators.
     Key(&'static str),
+    /// Secrets of that form.
+    Keys(&'static str),
     /// A secret: a text that is long enough for HS256. It may have blanks inside.
     JwtSecret,
     /// A secret: a text that a header can hold as it stands, long enough not to be guessed.
@@ -65,8 +65,12 @@ pub(super) enum Form {
     Name(usize),
     /// A text of any length.
     Text,
+    /// Texts of any length.
+    Texts,
     /// A secret of any length, which another party chose.
     Password,
+    /// The URL of a JWK set.
+    KeySetUrl,
     /// The URL of a PostgreSQL database, which may hold a password.
     Database,
 }
@@ -97,7 +101,14 @@ impl Form {
                 let (last, others) = names.split_last().expect("a choice has names");
                 format!("{} or {last}", others.join(", "))
             }
-            Self::Key(prefix) => format!("`{prefix}` and {KEY_DIGITS} hexadecimal digits"),
+            Self::Key(prefix) => format!(
+                "`{prefix}` and more, at least {WORD_BYTES_MIN} characters of `A-Z`, `a-z`, \
+                 `0-9` and `-._~+/=`"
+            ),
+            Self::Keys(prefix) => format!(
+                "{}, separated by commas (up to {PREVIOUS_KEYS_MAX})",
+                Self::Key(prefix).expected()
+            ),
             Self::JwtSecret => format!(
                 "a text of at least {JWT_SECRET_BYTES_MIN} bytes without control characters or \
                  blanks at its ends"
@@ -123,11 +134,17 @@ impl Form {
                  `2001:db8::/32`, or `unix`, separated by commas"
             ),
             Self::Name(bytes_max) => format!("1 to {bytes_max} of `a-z`, `0-9` and `-`"),
+            Self::KeySetUrl => "a URL on https, or on http and this machine, without a user, such \
+                                as `https://issuer.example/.well-known/jwks.json`"
+                .to_owned(),
             Self::Database => "a URL that begins with postgres:// or postgresql:// and names a \
                                host, such as `postgres://user:password@db.example.org/app`"
                 .to_owned(),
             Self::Text | Self::Password => {
                 "a text without control characters or blanks at its ends".to_owned()
+            }
+            Self::Texts => {
+                format!("1 to {ACCEPTED_MAX} texts without control characters, separated by commas")
             }
         }
     }
@@ -136,7 +153,12 @@ impl Form {
     pub(super) fn is_secret(&self) -> bool {
         matches!(
             self,
-            Self::Key(_) | Self::JwtSecret | Self::Word | Self::Password | Self::Database
+            Self::Key(_)
+                | Self::Keys(_)
+                | Self::JwtSecret
+                | Self::Word
+                | Self::Password
+                | Self::Database
         )
     }
 
@@ -148,9 +170,13 @@ impl Form {
     /// Returns whether a text is a secret or a name of this form.
     pub(super) fn fits(&self, text: &str) -> bool {
         match self {
-            Self::Key(prefix) => text.strip_prefix(prefix).is_some_and(|digits| {
-                digits.len() == KEY_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-            }),
+            // What RFC 6750 lets a bearer token have.
+            Self::Key(prefix) => {
+                let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+                text.starts_with(prefix)
+                    && text.len() >= WORD_BYTES_MIN
+                    && text.bytes().all(is_token)
+            }
             Self::JwtSecret => {
                 text.len() >= JWT_SECRET_BYTES_MIN
                     && text.trim() == text
@@ -163,6 +189,8 @@ impl Form {
                 let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
                 (1..=*bytes_max).contains(&text.len()) && text.bytes().all(is_plain)
             }
+            Self::KeySetUrl if !text.bytes().all(|b| b.is_ascii_graphic()) => false,
+            Self::KeySetUrl => Url::parse(text).is_ok_and(|url| is_for_keys(&url)),
             // The parser of URLs passes over what should not be there.
             Self::Database if !text.bytes().all(|b| b.is_ascii_graphic()) => false,
             Self::Database => Url::parse(text).is_ok_and(|url| {
@@ -370,6 +398,29 @@ impl Value for Secret {
     }
 }
 
+impl Value for Vec<Secret> {
+    fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
+        let Form::Keys(prefix) = form else { return None };
+        let key = |text: &&str| Secret::read(Raw::Plain(text.trim().as_ref()), &Form::Key(prefix));
+        raw.texts(PREVIOUS_KEYS_MAX)?.iter().map(key).collect()
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(quoted(&"[masked]"))
+    }
+}
+
+impl Value for Vec<String> {
+    fn read(raw: Raw<'_>, _form: &Form) -> Option<Self> {
+        let text = |text: &&str| String::read(Raw::Plain(text.trim().as_ref()), &Form::Text);
+        raw.texts(ACCEPTED_MAX)?.iter().map(text).collect()
+    }
+
+    fn show(&self, _form: &Form) -> Option<String> {
+        Some(list(self.iter()))
+    }
+}
+
 impl Value for String {
     fn read(raw: Raw<'_>, form: &Form) -> Option<Self> {
         raw.text().filter(|text| form.fits(text)).map(str::to_owned)
@@ -459,6 +510,18 @@ choices! {
     TlsWish: [Self::Auto, Self::On, Self::Off];
     // Events of Forge must not be conflated, so `SlowConsumer::Latest` is left out.
     SlowConsumer: [Self::Close, Self::DropOldest];
+}
+
+/// Returns whether public keys may be fetched from a URL: nobody else can answer in its place.
+fn is_for_keys(url: &Url) -> bool {
+    let is_here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    !has_user && (url.scheme() == "https" && url.has_host() || url.scheme() == "http" && is_here)
 }
 
 fn are_different<T: PartialEq>(all: &[T]) -> bool {

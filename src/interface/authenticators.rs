@@ -103,7 +103,7 @@ mod tests {
             origins: None,
         };
         let (old, new) = ("o".repeat(32), "n".repeat(32));
-        let claims = UserClaims { sub: "u", role: None, email: None, exp: None };
+        let claims = UserClaims { sub: "u", ..UserClaims::default() };
         let [old_token, new_token] = [&old, &new].map(|key| sign_user(key, &claims).unwrap());
         let shared = Arc::new(ArcSwap::from_pointee(trust(&old)));
         let mut auth = Authenticators::following(shared.clone());

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use fanfare::auth::{Audience, UserClaims, sign_user};
-use fanfare::config::secrets;
+use fanfare::config::{Config, secrets};
 use fanfare::interface::forge::access::{NewPlace, NewProof, audience, sign_proof};
 use fanfare::interface::m2::access::{NewToken, sign_token};
 use fanfare::node::NodeError;
@@ -24,8 +24,8 @@ pub(super) struct Token {
 #[derive(Subcommand)]
 enum Kind {
     /// For a user of InsForge Realtime
-    #[command(after_help = help("TOKEN=$(fanfare token user --sub alice)"))]
-    User(Identity),
+    #[command(after_help = help("TOKEN=$(fanfare token user --sub alice --claim team=red)"))]
+    User(User),
     /// For an administrator
     #[command(after_help = help("TOKEN=$(fanfare token admin)"))]
     Admin(Identity),
@@ -64,6 +64,21 @@ struct Identity {
     expires_in: u64,
     #[command(flatten)]
     node: Whereabouts,
+}
+
+#[derive(Args)]
+struct User {
+    #[command(flatten)]
+    identity: Identity,
+    /// The user's role
+    #[arg(long, default_value = "authenticated", value_parser = NonEmptyStringValueParser::new())]
+    role: String,
+    /// The user's e-mail address [default: none]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    email: Option<String>,
+    /// Another claim: JSON, or else a text
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, Value)>,
 }
 
 #[derive(Args)]
@@ -150,8 +165,11 @@ struct M2Writer {
 /// Prints a token, and nothing else.
 pub(super) fn print(Token { kind }: Token) -> Result<(), Failure> {
     let token = match kind {
-        Kind::User(identity) => user(identity, "authenticated")?,
-        Kind::Admin(identity) => user(identity, "project_admin")?,
+        Kind::User(user) => user_token(user)?,
+        Kind::Admin(identity) => {
+            let role = "project_admin".to_owned();
+            user_token(User { identity, role, email: None, claims: Vec::new() })?
+        }
         Kind::ForgeContext(context) => place(context, audience::CONTEXT, None)?,
         Kind::ForgeInvocation(Invocation { context, no_ui }) => {
             place(context, audience::INVOCATION, Some(!no_ui))?
@@ -188,11 +206,31 @@ fn extension(json: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(json).map_err(|error| format!("not a JSON object: {error}"))
 }
 
-fn user(identity: Identity, role: &str) -> Result<String, Failure> {
-    let Identity { sub, expires_in, node } = identity;
-    let exp = Some(now_s().saturating_add(expires_in));
-    let claims = UserClaims { sub: &sub, role: Some(role), email: None, exp };
-    Ok(sign_user(&secret(node)?, &claims).map_err(NodeError::from)?)
+/// The claims that options of their own set, or the node.
+const CLAIMS_OF_OPTIONS: [&str; 5] = ["sub", "role", "email", "exp", "iat"];
+
+fn claim(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("expected a name, `=` and a value")?;
+    if name.is_empty() || CLAIMS_OF_OPTIONS.contains(&name) {
+        return Err(format!("`{name}` is set by other options"));
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
+fn user_token(user: User) -> Result<String, Failure> {
+    let User { identity: Identity { sub, expires_in, node }, role, email, claims } = user;
+    let config = config(node)?;
+    let now = now_s();
+    let mut others = Map::from_iter([("iat".to_owned(), now.into())]);
+    for (name, value) in ["iss", "aud"].into_iter().zip(asked(&config)) {
+        others.extend(value.map(|value| (name.to_owned(), value.into())));
+    }
+    others.extend(claims);
+    let exp = Some(now.saturating_add(expires_in));
+    let claims = UserClaims { sub: &sub, role: Some(&role), email: email.as_deref(), exp, others };
+    let secret = secrets::jwt_secret(&config)?;
+    Ok(sign_user(secret.expose(), &claims).map_err(NodeError::from)?)
 }
 
 fn place(context: Context, audience: Audience, ui: Option<bool>) -> Result<String, Failure> {
@@ -230,14 +268,26 @@ fn m2(user: Option<&str>, writer: M2Writer) -> Result<String, Failure> {
     let M2Writer { organization, expires_in, node } = writer;
     let issued_at = now_s();
     let expires_at = issued_at.saturating_add(expires_in);
-    let new = NewToken { user, organization: &organization, issued_at, expires_at };
-    Ok(sign_token(&secret(node)?, &new)?)
+    let config = config(node)?;
+    let asked = asked(&config);
+    let new = NewToken { user, organization: &organization, asked, issued_at, expires_at };
+    Ok(sign_token(secrets::jwt_secret(&config)?.expose(), &new)?)
 }
 
 /// Returns the secret of a node's tokens.
 fn secret(node: Whereabouts) -> Result<String, Failure> {
+    Ok(secrets::jwt_secret(&config(node)?)?.expose().to_owned())
+}
+
+fn config(node: Whereabouts) -> Result<Config, Failure> {
     let settings = Settings { place: node, listen: None, workers: None, conformance: false };
-    Ok(secrets::jwt_secret(&load(settings)?)?.expose().to_owned())
+    Ok(load(settings)?)
+}
+
+/// Returns the `iss` and the `aud` that the node asks of users' tokens.
+fn asked(config: &Config) -> [Option<&str>; 2] {
+    [&config.auth.issuers, &config.auth.audiences]
+        .map(|values| values.as_ref().and_then(|values| values.first()).map(String::as_str))
 }
 
 fn now_s() -> u64 {

@@ -47,7 +47,7 @@ pub fn cluster_status(config: &Config) -> Result<Report, NodeError> {
 /// Returns what gives the fingerprints of these settings in the cluster with an id.
 fn fingerprints(config: &Config) -> Result<impl Fn(&ClusterId) -> Fingerprints, NodeError> {
     let secrets = secrets::of_cluster(config)?;
-    let (trust, _) = keys::trusted(config, &secrets)?;
+    let (trust, _) = keys::trusted(config, &secrets, None)?;
     let effective = effective(config, &secrets, &trust);
     Ok(move |cluster: &ClusterId| Fingerprints::new(&effective, cluster.as_str()))
 }

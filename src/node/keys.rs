@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{NodeError, tls};
-use crate::auth::{KeyError, Keys};
+use crate::auth::{Accepted, KeyError, Keys};
 use crate::background::cluster::credentials;
+use crate::background::issuer::Fetched;
 use crate::background::postgres;
 use crate::config::client_files::client_files;
 use crate::config::public_keys::{self, PublicKeysFile};
@@ -36,19 +37,37 @@ pub fn check(config: &Config) -> Result<(), NodeError> {
 pub(super) type Issuers = [Option<PublicKeysFile>; 2];
 
 /// Returns what callers are authenticated with, and the files that public keys were read from.
-pub(super) fn trusted(config: &Config, secrets: &Secrets) -> Result<(Trust, Issuers), NodeError> {
+/// `fetched` are the keys of an issuer with an address.
+pub(super) fn trusted(
+    config: &Config,
+    secrets: &Secrets,
+    fetched: Option<&Fetched>,
+) -> Result<(Trust, Issuers), NodeError> {
     let mut keys = Keys::new(
         secrets.api_key.expose(),
         secrets.anon_key.expose(),
         secrets.jwt_secret.expose(),
         &AUDIENCES,
     )?;
+    let auth = &config.auth;
+    keys.add_previous(&exposed(&auth.previous_api_keys), &exposed(&auth.previous_anon_keys))?;
+    let issuers = auth.issuers.clone().unwrap_or_default();
+    let audiences = auth.audiences.clone().unwrap_or_default();
+    keys.accept_only(Accepted { issuers, audiences });
     let issuers = trust_issuers(&mut keys, config)?;
+    if let Some(Fetched { set, unknown }) = fetched {
+        let set = set.load();
+        keys.follow(set.as_ref().map(|set| set.as_str()), unknown.clone())?;
+    }
     let config::M2 { require_auth, api_key, .. } = &config.m2;
     let m2 = Terms::new(*require_auth, api_key.as_ref().map(Secret::expose));
     let token_lifetime_s = config.forge.token_lifetime_s;
     let origins = config.cors.allowed_origins.clone().map(Arc::new);
     Ok((Trust { keys: Arc::new(keys), token_lifetime_s, m2, origins }, issuers))
+}
+
+fn exposed(secrets: &Option<Vec<Secret>>) -> Vec<&str> {
+    secrets.iter().flatten().map(Secret::expose).collect()
 }
 
 /// Adds the public keys of token issuers.

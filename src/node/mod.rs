@@ -7,6 +7,7 @@
 mod cluster;
 mod documents;
 mod error;
+mod issuer;
 mod keys;
 mod listen;
 pub mod log;
@@ -113,7 +114,8 @@ pub fn run(
     // The listener comes first, so that a start without an address leaves nothing behind.
     let sockets = listen_all(config, passed)?;
     let secrets = secrets::ensure(&config.data_dir, config)?;
-    let (trust, issuers) = keys::trusted(config, &secrets)?;
+    let fetched = issuer::start(config, &told)?;
+    let (trust, issuers) = keys::trusted(config, &secrets, fetched.as_ref())?;
     let trust = Arc::new(ArcSwap::from_pointee(trust));
     let certificates = Certificates::read(config)?;
     let client = client_files(config)?;
@@ -153,6 +155,7 @@ pub fn run(
         config: Config::clone(config),
         secrets: secrets.clone(),
         issuers,
+        fetched: reload::Followed::new(fetched),
         trust: trust.clone(),
         effective: membership.as_ref().map(|part| part.effective.clone()),
         certificates,

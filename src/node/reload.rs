@@ -12,6 +12,7 @@ use super::keys::{self, Issuers};
 use super::notify::Notify;
 use super::tls::Certificates;
 use super::{NodeError, log};
+use crate::background::issuer::Fetched;
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError, Effective, Reloaded};
 use crate::interface::authenticators::Trust;
@@ -34,6 +35,8 @@ pub(super) struct Reloader<R> {
     pub(super) secrets: Secrets,
     /// The files of public keys in effect.
     pub(super) issuers: Issuers,
+    /// The fetched keys of an issuer in effect.
+    pub(super) fetched: Followed,
     /// The trust in effect, which all threads follow.
     pub(super) trust: Arc<ArcSwap<Trust>>,
     /// What the other nodes of a cluster compare; `None` without a cluster.
@@ -44,17 +47,39 @@ pub(super) struct Reloader<R> {
     pub(super) notify: Notify,
 }
 
-/// Time between two looks at the files of certificates.
+/// Time between two looks at the files of certificates and at the keys that were fetched.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// The fetched keys of an issuer, and those of them that are in effect.
+pub(super) struct Followed {
+    fetched: Option<Fetched>,
+    taken: Option<Arc<String>>,
+}
+
+impl Followed {
+    /// The keys that have been fetched by now are in effect.
+    pub(super) fn new(fetched: Option<Fetched>) -> Self {
+        let taken = fetched.as_ref().and_then(|fetched| fetched.set.load_full());
+        Self { fetched, taken }
+    }
+
+    /// Returns whether there are others now, and notes that they are taken.
+    fn take(&mut self) -> bool {
+        let now = Self::new(self.fetched.take());
+        let is_new = now.taken != self.taken;
+        *self = now;
+        is_new
+    }
+}
 
 impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
     /// Reloads each time that it is asked to, as long as the node runs.
     pub(super) fn run(mut self, asked: &Receiver<()>) {
         loop {
-            let asked = match self.certificates {
-                Some(_) => asked.recv_timeout(LOOK),
-                // There is no file to look at meanwhile.
-                None => asked.recv().map_err(RecvTimeoutError::from),
+            let has_to_look = self.certificates.is_some() || self.fetched.fetched.is_some();
+            let asked = match has_to_look {
+                true => asked.recv_timeout(LOOK),
+                false => asked.recv().map_err(RecvTimeoutError::from),
             };
             let reloaded = match asked {
                 Ok(()) => self.reload_and_tell(),
@@ -85,8 +110,13 @@ impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
         reloaded
     }
 
-    /// Reads the certificates again if their files have changed.
+    /// Reads the certificates again if their files have changed, and takes keys that were fetched.
     fn look(&mut self) -> Result<(), NodeError> {
+        if self.fetched.take() {
+            let fetched = self.fetched.fetched.as_ref();
+            let (trust, _) = keys::trusted(&self.config, &self.secrets, fetched)?;
+            self.trust.store(Arc::new(trust));
+        }
         let Some(certificates) = &mut self.certificates else { return Ok(()) };
         if certificates.have_changed(&self.config) && certificates.reload(&self.config)? {
             tracing::info!("the certificates have changed; connections that begin now get them");
@@ -99,7 +129,8 @@ impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
         let mut config = self.config.clone();
         let mut reloaded = config.reload(&newer);
         let secrets = self.secrets(&newer, &mut reloaded)?;
-        let (trust, issuers) = keys::trusted(&config, &secrets)?;
+        let fetched = self.fetched.fetched.as_ref();
+        let (trust, issuers) = keys::trusted(&config, &secrets, fetched)?;
         for (old, new) in self.issuers.iter().zip(&issuers) {
             let changed = new.as_ref().filter(|_| old != new).map(|file| file.name);
             reloaded.taken.extend(changed.filter(|name| !reloaded.taken.contains(name)));

@@ -36,6 +36,7 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
     ("forge::liveness::a_node_that_stops_lets_its_clients_go_with_1001", ENDS),
     ("health::", "looks into one node's health"),
     ("history::history_outlives_the_node", ENDS),
+    ("issuer::", "looks into one node's keys"),
     ("killed::", ENDS),
     ("log::", LOG),
     ("m2::data::data_is_not_touched", ENDS),

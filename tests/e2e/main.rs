@@ -39,6 +39,7 @@ mod health;
 #[allow(dead_code, reason = "the simulator uses all of it")]
 mod histories;
 mod history;
+mod issuer;
 mod killed;
 mod limits;
 mod log;

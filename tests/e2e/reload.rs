@@ -92,27 +92,27 @@ fn reload_until(node: &Node, is_told: impl Fn(&str) -> bool) -> String {
 }
 
 /// A key of an issuer, which signs tokens for all interfaces.
-struct Issuer {
+pub(crate) struct Issuer {
     key: EncodingKey,
     header: Header,
 }
 
 impl Issuer {
-    fn ecdsa(name: &str, kid: Option<&str>) -> Self {
+    pub(crate) fn ecdsa(name: &str, kid: Option<&str>) -> Self {
         let key = EncodingKey::from_ec_pem(&testdata(name)).expect("it is a key");
         let header = Header { kid: kid.map(Into::into), ..Header::new(Algorithm::ES256) };
         Self { key, header }
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         jsonwebtoken::encode(&self.header, claims, &self.key).expect("claims are JSON")
     }
 
-    fn administrator(&self) -> String {
+    pub(crate) fn administrator(&self) -> String {
         self.sign(&json!({ "sub": "a", "role": "project_admin", "exp": an_hour_from_now() }))
     }
 
-    fn reader(&self) -> String {
+    pub(crate) fn reader(&self) -> String {
         let exp = an_hour_from_now();
         self.sign(&json!({ "user_id": "u", "organization_id": ORGANIZATION, "exp": exp }))
     }
@@ -120,7 +120,11 @@ impl Issuer {
 
 /// Checks that every interface and every thread accepts or refuses the issuer's tokens. Each is
 /// presented often enough that all workers meet it.
-fn check_trust(node: &Node, (administrator, reader): &(String, String), is_trusted: bool) {
+pub(crate) fn check_trust(
+    node: &Node,
+    (administrator, reader): &(String, String),
+    is_trusted: bool,
+) {
     for _ in 0..8 {
         assert_eq!(administers(node, administrator), is_trusted);
         assert_eq!(enters_insforge(node, administrator), is_trusted);
@@ -185,7 +189,7 @@ fn a_rotated_jwk_set_is_taken() {
 }
 
 /// Returns a JWK set with the public key of an issuer.
-fn jwks(issuer: &Issuer) -> String {
+pub(crate) fn jwks(issuer: &Issuer) -> String {
     let mut key = Jwk::from_encoding_key(&issuer.key, Algorithm::ES256).expect("it has one");
     key.common.key_id = issuer.header.kid.clone();
     serde_json::to_string(&JwkSet { keys: vec![key] }).expect("it is JSON")

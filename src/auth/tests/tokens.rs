@@ -35,11 +35,91 @@ fn a_token_says_who_its_holder_is() {
 
 #[test]
 fn a_token_without_a_subject_is_refused() {
-    for claims in ["{}", r#"{"sub":""}"#, r#"{"sub":5}"#, r#"{"sub":null}"#, r#"{"sub":["u"]}"#] {
+    for claims in ["{}", r#"{"sub":""}"#, r#"{"sub":true}"#, r#"{"sub":null}"#, r#"{"sub":["u"]}"#]
+    {
         assert_eq!(verify(&hs256(claims)), Err(AuthError::Subject), "{claims}");
     }
     // The expiry is checked before the subject.
     assert_eq!(verify(&hs256(r#"{"exp":1}"#)), Err(AuthError::Token(TokenProblem::Expired)));
+}
+
+#[test]
+fn a_subject_that_is_a_number_is_its_text() {
+    for (claims, id) in [(r#"{"sub":5}"#, "5"), (r#"{"sub":-1.5}"#, "-1.5")] {
+        assert_eq!(&*verify(&hs256(claims)).unwrap().id, id);
+    }
+}
+
+#[test]
+fn a_refresh_token_is_refused_and_other_types_are_not() {
+    let refused = Err(AuthError::Token(TokenProblem::Refresh));
+    let claims = r#"{"sub":"u","type":"refresh","iss":"insforge"}"#;
+    assert_eq!(verify(&hs256(claims)).map(drop), refused);
+    for kind in [r#""access""#, "null", r#"["refresh"]"#] {
+        assert!(verify(&hs256(&format!(r#"{{"sub":"u","type":{kind}}}"#))).is_ok(), "{kind}");
+    }
+}
+
+#[test]
+fn tokens_are_taken_of_the_issuers_and_for_the_audiences_that_are_set() {
+    use TokenProblem::{Audience, Issuer};
+    let verify = |issuers: &[&str], audiences: &[&str], claims: &str| {
+        let owned = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect();
+        let mut keys = keys();
+        keys.accept_only(Accepted { issuers: owned(issuers), audiences: owned(audiences) });
+        let verified = Authenticator::new(Arc::new(keys)).verify(&hs256(claims), NOW);
+        verified.map(drop).map_err(|error| match error {
+            AuthError::Token(problem) => problem,
+            other => panic!("{other}"),
+        })
+    };
+    let (both, neither) = (r#"{"sub":"u","iss":"a","aud":["x","y"]}"#, r#"{"sub":"u"}"#);
+    assert_eq!(verify(&[], &[], neither), Ok(()));
+    assert_eq!(verify(&["b", "a"], &["y"], both), Ok(()));
+    assert_eq!(verify(&["b"], &["y"], both), Err(Issuer));
+    assert_eq!(verify(&["a"], &["z"], both), Err(Audience));
+    assert_eq!(verify(&["a"], &[], neither), Err(Issuer));
+    assert_eq!(verify(&[], &["x"], neither), Err(Audience));
+    assert_eq!(verify(&["a"], &[], r#"{"sub":"u","iss":["a"]}"#), Err(Issuer));
+    assert_eq!(verify(&[], &["x"], r#"{"sub":"u","aud":"x"}"#), Ok(()));
+    assert_eq!(verify(&[], &["x"], r#"{"sub":"u","aud":["X",null,{"x":"x"}]}"#), Err(Audience));
+    // A purpose of the node's own is never a user's, even if it is listed.
+    assert_eq!(verify(&[], &["reserved"], r#"{"sub":"u","aud":"reserved"}"#), Err(Audience));
+}
+
+#[test]
+fn previous_keys_count_beside_the_present_ones() {
+    let (old, older) = (format!("ik_{}", "c".repeat(29)), format!("ik_{}", "d".repeat(40)));
+    let anon = format!("anon_{}", "e".repeat(27));
+    let mut keys = keys();
+    assert_eq!(keys.add_previous(&[&anon], &[]), Err(KeyError::ApiKey));
+    assert_eq!(keys.add_previous(&[], &[&old]), Err(KeyError::AnonKey));
+    keys.add_previous(&[&old, &older], &[&anon]).unwrap();
+    let mut auth = Authenticator::new(Arc::new(keys));
+    for key in [&api_key(), &old, &older] {
+        assert_eq!(auth.admin(None, Some(key), NOW), Ok(()), "{key}");
+        assert_eq!(auth.api_key(key).unwrap().role, Role::ProjectAdmin, "{key}");
+    }
+    assert_eq!(auth.admin(None, Some(&anon), NOW), Err(AdminError::ApiKey));
+    for key in [&anon_key(), &anon] {
+        assert_eq!(auth.token(key, NOW).unwrap().role, Role::Anon, "{key}");
+    }
+    assert_eq!(auth.token("anon_", NOW), Err(AuthError::AnonKey));
+}
+
+#[test]
+fn fetched_keys_count_and_unknown_ones_are_told() {
+    let unknown = Arc::<UnknownKey>::default();
+    let mut keys = keys();
+    let header = |kid: &str| json!({"alg": "ES256", "kid": kid});
+    keys.follow(None, unknown.clone()).unwrap();
+    let mut auth = Authenticator::new(Arc::new(keys));
+    let token = asymmetric(Algorithm::ES256, 'a', &header("stranger"));
+    assert!(auth.verify(&token, NOW).is_err());
+    assert!(unknown.take() && !unknown.take(), "it is told once");
+    // Without a `kid`, and by the secret, there is no key to fetch.
+    let nameless = asymmetric(Algorithm::ES256, 'a', &json!({"alg": "ES256"}));
+    assert!(auth.verify(&nameless, NOW).is_err() && !unknown.take());
 }
 
 #[test]
@@ -199,7 +279,7 @@ fn a_header_says_once_what_is_read_of_it() {
         let token = around(&URL_SAFE_NO_PAD.encode(header), &claims);
         assert!(verify(&token).is_ok(), "{header}");
     }
-    let claims = r#"{"sub":"u","iss":["a"],"iss":5,"iat":{"x":[1]},"jti":null}"#;
+    let claims = r#"{"sub":"u","nonce":["a"],"nonce":5,"iat":{"x":[1]},"jti":null}"#;
     assert!(verify(&hs256(claims)).is_ok());
 }
 
@@ -289,6 +369,7 @@ fn a_minted_token_is_accepted_and_signed_as_the_standard_says() {
         role: Some("project_admin"),
         email: Some("a@b.c"),
         exp: Some(NOW + 60),
+        others: serde_json::Map::from_iter([("team".to_owned(), json!("red"))]),
     };
     let credential = verify(&sign_user(SECRET, &claims).unwrap()).unwrap();
     assert_eq!((&*credential.id, &credential.role), ("u1", &Role::ProjectAdmin));

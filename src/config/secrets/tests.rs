@@ -197,11 +197,11 @@ fn broken_files_are_explained_without_being_quoted() {
         (format!("\n{api_key}\nextra = 1"), "keys.toml:3: unknown key `extra`".to_owned()),
         (
             "api_key = 'ik_hunter2'".to_owned(),
-            "keys.toml:1: `api_key` must be `ik_` and 64 hexadecimal digits".to_owned(),
+            "keys.toml:1: `api_key` must be `ik_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`".to_owned(),
         ),
         (
             format!("{api_key}\nanon_key = 1"),
-            "keys.toml:2: `anon_key` must be `anon_` and 64 hexadecimal digits".to_owned(),
+            "keys.toml:2: `anon_key` must be `anon_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`".to_owned(),
         ),
         (
             "#\n#\njwt_secret = 'hunter2'".to_owned(),
@@ -209,7 +209,7 @@ fn broken_files_are_explained_without_being_quoted() {
         ),
         (
             "webhook_secret = 'hunter2'".to_owned(),
-            "keys.toml:1: `webhook_secret` must be `whsec_` and 64 hexadecimal digits".to_owned(),
+            "keys.toml:1: `webhook_secret` must be `whsec_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`".to_owned(),
         ),
         (format!("{api_key}\n{api_key}"), "keys.toml:2: not valid TOML: duplicate key".to_owned()),
     ];

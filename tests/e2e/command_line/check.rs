@@ -107,7 +107,7 @@ fn values_that_do_not_fit_are_refused() {
             .says(&["f.toml:1: `log_format` must be `text` or `json`, not \"xml\""]),
         toml("data_dir = ''").says(&["f.toml:1: `data_dir` must be a path, not \"\""]),
         toml("[auth]\napi_key = 'ik_hunter2'")
-            .says(&["f.toml:2: `auth.api_key` must be `ik_` and 64 hexadecimal digits"]),
+            .says(&["f.toml:2: `auth.api_key` must be `ik_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`"]),
         toml("workers = 'ik_hunter2'")
             .says(&["f.toml:1: `workers` must be a whole number from 1 to 250, not \"[masked]\""]),
     ]);
@@ -125,8 +125,8 @@ fn what_the_environment_and_the_command_line_say_is_refused() {
              `trace`, not \"INFO\"",
         ]),
         env("FANFARE_ANON_KEY", "hunter2").says(&[
-            "environment variable FANFARE_ANON_KEY: `auth.anon_key` must be `anon_` and 64 \
-             hexadecimal digits",
+            "environment variable FANFARE_ANON_KEY: `auth.anon_key` must be `anon_` and more, \
+             at least 32 characters",
         ]),
         env("FANFARE_JWT_SECRET", "hunter2").says(&[
             "environment variable FANFARE_JWT_SECRET: `auth.jwt_secret` must be a text of at least \
@@ -134,7 +134,7 @@ fn what_the_environment_and_the_command_line_say_is_refused() {
         ]),
         env("FANFARE_WEBHOOKS_SECRET", "hunter2").says(&[
             "environment variable FANFARE_WEBHOOKS_SECRET: `webhooks.secret` must be `whsec_` and \
-             64 hexadecimal digits",
+             more, at least 32 characters",
         ]),
         env("FANFARE_M2_API_KEY", "hunter2").says(&[
             "environment variable FANFARE_M2_API_KEY: `m2.api_key` must be at least 32 printable \

@@ -24,7 +24,7 @@ fn broken_secrets_in_the_data_directory_are_refused() {
         kept("").says(&[missing("api_key"), missing("anon_key"), missing("jwt_secret")]),
         kept(anon_key.clone()).env("FANFARE_API_KEY", API_KEY).says(&[missing("jwt_secret")]),
         kept(format!("{anon_key}api_key = 'ik_hunter2'\njwt_secret = 'hunter2'")).says(&[
-            "./fanfare-data/keys.toml:2: `api_key` must be `ik_` and 64 hexadecimal digits",
+            "./fanfare-data/keys.toml:2: `api_key` must be `ik_` and more, at least 32 characters of `A-Z`, `a-z`, `0-9` and `-._~+/=`",
             "./fanfare-data/keys.toml:3: `jwt_secret` must be a text of at least 32 bytes",
         ]),
         kept(format!("{anon_key}password = 'hunter2'"))

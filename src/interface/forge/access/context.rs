@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::jcs;
-use crate::auth::token::{object, present};
+use crate::auth::token::{self, object, present};
 use crate::auth::value::Plain;
 use crate::interface::forge::limits::INSTALLATION_BYTES_MAX;
 use crate::interface::forge::nouns::{Context, Entity};
@@ -49,7 +49,7 @@ impl ContextClaims {
         let module_type = text(self.module_type, "moduleType must be a non-empty string")?;
         let context_key = text(self.context_key, "contextKey must be a non-empty string")?;
         let account = text(self.account_id, "accountId must be a non-empty string")?;
-        let subject = text(self.sub, "sub must be a non-empty string")?;
+        let subject = subject(&self.sub)?;
         if module_key.is_none() && module_type.is_none() && context_key.is_none() {
             return Err("one of moduleKey, moduleType and contextKey is needed");
         }
@@ -83,6 +83,14 @@ const _: () = assert!(INSTALLATION_BYTES_MAX == 512, "the message above names th
 /// Returns whether a text is a valid name of an installation.
 pub(super) fn is_installation(name: &str) -> bool {
     (1..=INSTALLATION_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
+}
+
+/// Returns the user that `sub` names, as in all interfaces; `None` without one.
+fn subject(sub: &Plain) -> Result<Option<Box<str>>, &'static str> {
+    if sub.0.is_null() {
+        return Ok(None);
+    }
+    token::subject(sub).map(Some).ok_or("sub must be a non-empty string or a number")
 }
 
 fn text(Plain(value): Plain, problem: &'static str) -> Result<Option<Box<str>>, &'static str> {

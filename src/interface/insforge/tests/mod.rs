@@ -253,8 +253,12 @@ impl Room {
 /// Returns a CONNECT packet with the token of a user. `more` is appended to the JSON object's
 /// members.
 fn user(name: &str, expires_s: u64, more: &str) -> String {
-    let claims =
-        UserClaims { sub: name, email: None, role: Some("authenticated"), exp: Some(expires_s) };
+    let claims = UserClaims {
+        sub: name,
+        role: Some("authenticated"),
+        exp: Some(expires_s),
+        ..UserClaims::default()
+    };
     let token = sign_user(SECRET, &claims).unwrap();
     format!(r#"40{{"token":"{token}"{more}}}"#)
 }

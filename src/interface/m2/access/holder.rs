@@ -73,6 +73,10 @@ struct Claims {
     nbf: Option<Plain>,
     #[serde(default)]
     aud: Plain,
+    #[serde(default)]
+    iss: Plain,
+    #[serde(default, rename = "type")]
+    kind: Plain,
 }
 
 /// Verifies a token. Returns its holder, and when it expires in seconds since the epoch.
@@ -86,6 +90,9 @@ pub(super) fn judge(
     if !is_writers && keys.reserves(&claims.aud.0) {
         return Err(OTHER_KIND);
     }
+    if !is_writers {
+        token::check_provenance(keys, [&claims.kind, &claims.iss, &claims.aud])?;
+    }
     let expires_at = token::expiry(claims.exp.as_ref(), claims.nbf.as_ref(), now_s)?;
     let kind = if is_writers { Kind::Writer } else { claims.user()? };
     let organization = claims.organization_id.0.as_str().map(Into::into);
@@ -94,18 +101,19 @@ pub(super) fn judge(
 
 impl Claims {
     fn user(&self) -> Result<Kind, M2Error> {
-        let id = if self.user_id.0.is_null() { &self.sub.0 } else { &self.user_id.0 };
-        let id = name(id).ok_or(NO_USER)?;
+        let sub = token::subject(&self.sub).filter(|name| is_name(name));
+        let is_user = sub.is_some();
+        let id = match &self.user_id.0 {
+            Value::Null => sub,
+            Value::String(name) if is_name(name) => Some(name.as_str().into()),
+            _ => None,
+        };
+        let id = id.ok_or(NO_USER)?;
         // As in all interfaces, an administrator has a subject, and its role is a string.
-        let is_admin = name(&self.sub.0).is_some()
+        let is_admin = is_user
             && self.role.0.as_str().is_some_and(|role| Role::named(role) == Role::ProjectAdmin);
         Ok(Kind::User { id: id.into(), is_admin })
     }
-}
-
-/// Returns the name of a user; `None` if the value is not a valid name.
-fn name(value: &Value) -> Option<&str> {
-    value.as_str().filter(|name| is_name(name))
 }
 
 pub(super) fn is_name(name: &str) -> bool {

@@ -14,6 +14,8 @@ pub struct NewToken<'a> {
     pub user: Option<&'a str>,
     /// The organization whose documents the token is for.
     pub organization: &'a str,
+    /// What the node asks of the `iss` and the `aud` of a reader's token; `None` for nothing.
+    pub asked: [Option<&'a str>; 2],
     /// When the token is signed, in seconds since the epoch.
     pub issued_at: u64,
     /// When the token expires, in seconds since the epoch.
@@ -28,14 +30,16 @@ pub fn sign_token(secret: &str, new: &NewToken<'_>) -> Result<String, SignError>
     #[derive(Serialize)]
     struct NewClaims<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
-        aud: Option<&'static str>,
+        aud: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        iss: Option<&'a str>,
         iat: u64,
         exp: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         user_id: Option<&'a str>,
         organization_id: &'a str,
     }
-    let NewToken { user, organization, issued_at, expires_at } = *new;
+    let NewToken { user, organization, asked, issued_at, expires_at } = *new;
     if !user.is_none_or(is_name) {
         return Err(SignError::Claims(
             "a user has 1 to 255 bytes, no control characters among them",
@@ -46,9 +50,10 @@ pub fn sign_token(secret: &str, new: &NewToken<'_>) -> Result<String, SignError>
             "an organization has 1 to 255 bytes, no control characters among them",
         ));
     }
-    let aud = if user.is_some() { None } else { Some(WRITERS.name()) };
+    let [iss, aud] = if user.is_some() { asked } else { [None, Some(WRITERS.name())] };
     let claims = NewClaims {
         aud,
+        iss,
         iat: issued_at,
         exp: expires_at,
         user_id: user,

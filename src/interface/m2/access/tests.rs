@@ -74,6 +74,7 @@ fn a_token_says_who_reads() {
         (json!({}), user("u1", expires)),
         (json!({"sub": "u2"}), user("u1", expires)),
         (json!({"user_id": null, "sub": "u2"}), user("u2", expires)),
+        (json!({"user_id": null, "sub": 7}), user("7", expires)),
         (
             json!({"exp": NOW + 1, "aud": "elsewhere", "iss": 7, "role": ["x"]}),
             user("u1", Some(NOW + 1)),
@@ -291,8 +292,13 @@ fn a_verified_token_is_remembered_until_it_expires() {
 
 #[test]
 fn minted_tokens_are_good() {
-    let new =
-        |user, organization| NewToken { user, organization, issued_at: NOW, expires_at: NOW + 60 };
+    let new = |user, organization| NewToken {
+        user,
+        organization,
+        asked: [None; 2],
+        issued_at: NOW,
+        expires_at: NOW + 60,
+    };
     let reader = sign_token(SECRET, &new(Some("u1"), ORGANIZATION)).unwrap();
     assert_eq!(reads(&reader), user("u1", Some(NOW + 60)));
     assert_eq!(writes(&reader), Err(READS));
