@@ -123,6 +123,13 @@ fn take_out(
             progress.leaving.push_back(Leaving { id, until });
         }
         let Some(subscriber) = session.subscriber(id) else { continue };
+        let is_settled = local.index.unsettled(link.subscriptions).next().is_none();
+        if is_settled && link.goes_on_elsewhere() {
+            // All channels at once: if one ended before another, the client could still receive an
+            // event of that one. It would then resume behind what it missed of the first.
+            local.subscriptions(shared, now).leave_all(link, &subscriber, 0);
+            continue;
+        }
         if !local.subscriptions(shared, now).leave_in_order(link, &subscriber) {
             return progress.waiting.push_front(id);
         }

@@ -1,11 +1,15 @@
 //! Nodes that stop while they have told the others only a part of what they know of a session.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::fleet::Fleet;
+use crate::order::Ending;
 use crate::socket::{Heard, SUBSCRIBE, Socket};
 use crate::support::nats::Nats;
 use crate::support::proxy::{Proxy, Way};
@@ -140,4 +144,94 @@ fn what_a_client_ends_while_its_node_stops_has_ended() {
         scene.goes_on(&socket);
     }
     scene.ends();
+}
+
+/// Channels that each client hears, clients, and publishers that share the channels.
+const CHANNELS: usize = 64;
+const CLIENTS: usize = 16;
+const PUBLISHERS: usize = 4;
+
+/// Publishes numbers on a part of the channels until told to stop, and once more on each. Returns
+/// the last numbers.
+fn publish(node: &Node, part: usize, is_over: &AtomicBool) -> Vec<(String, u64)> {
+    let channels = (part..CHANNELS).step_by(PUBLISHERS);
+    let mut last: Vec<_> = channels.map(|number| (format!("many:{number}"), 0)).collect();
+    loop {
+        let is_last = is_over.load(SeqCst);
+        for (channel, number) in &mut last {
+            *number += 1;
+            node.publish(channel, "tick", &json!({ "n": *number }));
+        }
+        if is_last {
+            return last;
+        }
+    }
+}
+
+/// What a client has heard last on each channel, and what is missing or doubled.
+#[derive(Default)]
+struct Record {
+    last: BTreeMap<String, u64>,
+    faults: Vec<String>,
+}
+
+impl Record {
+    fn note(&mut self, text: &str) {
+        let parts: Vec<Value> = serde_json::from_str(&text[2..]).expect("it is JSON");
+        let channel = parts[1]["channel"].as_str().expect("a channel").to_owned();
+        let number = parts[1]["payload"]["n"].as_u64().expect("a number");
+        if let Some(before) = self.last.insert(channel.clone(), number)
+            && before + 1 != number
+        {
+            self.faults.push(format!("{number} behind {before} on {channel}"));
+        }
+    }
+}
+
+#[test]
+fn clients_of_many_channels_miss_nothing_when_their_node_stops() {
+    const ENVS: &[(&str, &str)] =
+        &[("FANFARE_RECOVERY_WINDOW_MS", "120000"), ("FANFARE_DRAIN_MS", "200")];
+    let fleet = Fleet::with(2, ENVS);
+    fleet.define(&json!({ "pattern": "many:*", "presence": "off" }));
+    let [stopping, other] = [&fleet.nodes[0], &fleet.nodes[1]];
+    let sockets = (0..CLIENTS).map(|_| {
+        let mut socket = Socket::connect(stopping.port(), &user_token("alice"));
+        (0..CHANNELS).for_each(|number| socket.subscribe(&format!("many:{number}")));
+        (socket, Record::default())
+    });
+    let mut clients: Vec<_> = sockets.collect();
+    let known = || stopping.metric(SHARED) >= CLIENTS as u64;
+    wait_until("the sessions are shared", known);
+    let is_over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let stop = Ending(is_over);
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|part| scope.spawn(move || publish(other, part, is_over)))
+            .collect();
+        let ready: Vec<_> = clients.iter_mut().map(|(socket, _)| socket.hear_event()).collect();
+        clients.iter_mut().zip(ready).for_each(|((_, heard), event)| heard.note(event.text()));
+        stopping.signal(Signal::TERM);
+        for (socket, heard) in &mut clients {
+            loop {
+                match socket.hear() {
+                    Heard::Event(event) => heard.note(event.text()),
+                    Heard::End => break,
+                    heard => panic!("unexpected: {heard:?}"),
+                }
+            }
+        }
+        drop(stop);
+        let last = publishers.into_iter().flat_map(|one| one.join().expect("all is accepted"));
+        let last: BTreeMap<_, _> = last.collect();
+        for (socket, heard) in &mut clients {
+            let (mut again, is_resumed) = Socket::come_back(other.port(), &socket.came());
+            assert!(is_resumed, "the client is recovered");
+            while heard.last != last && heard.faults.is_empty() {
+                heard.note(again.hear_event().text());
+            }
+        }
+    });
+    let faults: Vec<_> = clients.iter().flat_map(|(_, heard)| &heard.faults).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
 }
