@@ -83,7 +83,8 @@ pub(super) struct Leaving {
 pub(super) enum Untold {
     /// There are still connections, each of which may end without its session.
     Unknown,
-    /// These sessions, which are waited for until this time, in milliseconds since the node started.
+    /// These sessions, which are waited for until this time, in milliseconds since the node
+    /// started.
     These(Vec<RecoveryKey>, Millis),
     /// None is waited for any longer.
     Over,

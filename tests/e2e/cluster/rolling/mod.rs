@@ -135,7 +135,11 @@ fn restart<B>(fleet: &mut Fleet<B>, stage: &Stage, at: usize) -> Restart {
     assert_eq!(node.exit_status(2 * PATIENCE).code(), Some(0));
     let drained = began.elapsed();
     let ended = Instant::now();
-    wait_until("its clients have noticed", || stage.is_left(at));
+    while !stage.is_left(at) {
+        let lines = stage.lines(at);
+        assert!(ended.elapsed() < PATIENCE, "{lines} clients have not noticed the end of {at}");
+        thread::sleep(Duration::from_millis(2));
+    }
     wait_for_clients(stage);
     let back = ended.elapsed();
     stage.ends(NODES);

@@ -134,7 +134,8 @@ impl Subscriber {
                 }
             }
             match websocket.read() {
-                Ok(Message::Text(text)) => self.take(stage, text.as_str()),
+                Ok(Message::Text(text)) if self.takes(stage, text.as_str()) => {}
+                Ok(Message::Text(_)) => break,
                 Ok(Message::Close(_)) => break,
                 Ok(_) => {}
                 Err(Error::Io(error))
@@ -168,7 +169,8 @@ impl Subscriber {
         Some(websocket)
     }
 
-    fn take(&mut self, stage: &Stage, text: &str) {
+    /// Takes a message. Returns false if the node refuses the subscriber.
+    fn takes(&mut self, stage: &Stage, text: &str) -> bool {
         let message: Value = serde_json::from_str(text).expect("it is JSON");
         match message["type"].as_str() {
             Some("connected") => {}
@@ -186,10 +188,14 @@ impl Subscriber {
                 self.tally.gaps += 1;
                 self.ear.miss();
             }
-            // The node stops, or has not joined; the connection ends or the node is left later.
-            Some("error") => self.tally.refused += 1,
+            // The node stops, or has not joined the cluster.
+            Some("error") => {
+                self.tally.refused += 1;
+                return false;
+            }
             _ => panic!("unexpected: {text}"),
         }
+        true
     }
 
     fn hear(&mut self, event: &Value) {
