@@ -119,8 +119,8 @@ pub(super) fn joined(ctx: &mut Context<'_>, activation: &Activation) {
     teller.changed(state.key, sharing, SESSION_SETTLED_MS);
 }
 
-/// Notes that a subscription has ended. What a stopping node ends without being asked by the client,
-/// another one goes on with.
+/// Notes that a subscription has ended. What a stopping node ends without being asked by the
+/// client, another one goes on with.
 pub(super) fn left(ctx: &mut Context<'_>, channel: &Channel, is_asked: bool) {
     if ctx.link.is_leaving() && !is_asked {
         return;
