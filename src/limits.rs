@@ -163,6 +163,10 @@ pub const SHUTDOWN_LINGER_MS: u64 = 4_000;
 /// queued frames and the notice of the end, in milliseconds. Then the frames are dropped and
 /// counted.
 pub const SHUTDOWN_POLLS_MS: u64 = 2_000;
+/// How long a connection that a stopping node closes waits until the other nodes of a cluster know
+/// what its session is, in milliseconds. Then its client is not recovered. The same for sessions
+/// that have no connection.
+pub const SHUTDOWN_SESSIONS_MS: u64 = 2_000;
 /// How long a stopping node that has closed all connections waits for requests that are under way
 /// and for clients to close their side, in milliseconds. Then it stops without them and logs that.
 pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
@@ -533,6 +537,8 @@ const _: () = assert!(
 );
 const _: () = assert!(SHUTDOWN_FLUSH_MS > 2 * SHUTDOWN_WEBHOOKS_MS, "the store comes after them");
 const _: () = assert!(
-    SHUTDOWN_GRACE_MS > SHUTDOWN_LINGER_MS && SHUTDOWN_GRACE_MS > SHUTDOWN_POLLS_MS,
+    SHUTDOWN_GRACE_MS > SHUTDOWN_LINGER_MS
+        && SHUTDOWN_GRACE_MS > SHUTDOWN_POLLS_MS
+        && SHUTDOWN_GRACE_MS > 2 * SHUTDOWN_SESSIONS_MS,
     "the client that learns last that the node stops has as long to close as the others"
 );

@@ -196,6 +196,12 @@ impl<F> Link<F> {
         self.rare.as_mut()?.resume.as_mut()
     }
 
+    /// Returns whether the session can be resumed at other nodes of a cluster, and is not being
+    /// resumed here.
+    pub fn goes_on_elsewhere(&self) -> bool {
+        self.resume().is_some_and(|state| state.sharing.is_some() && state.resuming.is_none())
+    }
+
     /// Makes the session one that can be resumed.
     pub fn set_resume(&mut self, state: ResumeState) {
         self.rare.get_or_insert_default().resume = Some(state);

@@ -189,6 +189,12 @@ impl<F: Outgoing> Outbox<F> {
         self.first.is_none()
     }
 
+    /// Returns whether a frame is a delivery.
+    pub fn has_deliveries(&self) -> bool {
+        let rest = self.rest.iter().flat_map(|rest| &rest.frames);
+        self.first.iter().chain(rest).any(Outgoing::is_delivery)
+    }
+
     /// Returns whether a part of the first frame was sent. Then its rest must be sent, too.
     pub fn is_partly_sent(&self) -> bool {
         self.sent_of_first > 0

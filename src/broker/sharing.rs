@@ -27,6 +27,8 @@ pub struct Sharing {
     under_way: Option<UnderWay>,
     is_changed: bool,
     has_failed: bool,
+    /// Whether the node ends and has begun to say what the other nodes lack.
+    is_ending: bool,
     /// Whether the session is in a list of those that are to be shared soon, and of those whose
     /// last word is to be said again.
     pub is_noted: [bool; 2],
@@ -108,6 +110,7 @@ impl Sharing {
             under_way: None,
             is_changed: false,
             has_failed: false,
+            is_ending: false,
             is_noted: [false; 2],
         }
     }
@@ -238,6 +241,17 @@ impl Sharing {
     /// Returns whether the nodes lack something.
     pub fn is_changed(&self) -> bool {
         self.is_changed
+    }
+
+    /// Notes that the node ends. Returns true the first time that no word is under way: then what
+    /// the other nodes lack must be said at once.
+    pub fn ends(&mut self) -> bool {
+        self.is_idle() && !std::mem::replace(&mut self.is_ending, true)
+    }
+
+    /// Returns whether no word is under way and none is to be said soon.
+    pub fn is_said(&self) -> bool {
+        self.is_idle() && !self.is_noted[0]
     }
 
     /// Returns the word that the session has ended, if the nodes know of it.

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::insforge::detached::Resuming;
 pub use super::insforge::returning::give_back_to as give_back;
-pub use super::insforge::sharing::{answered_away, expire, share_away};
+pub use super::insforge::sharing::{answered_away, expire, is_away_handed_over, share_away};
 use super::next::Next;
 use super::{Session, insforge};
 use crate::message::{Activation, NotShared, NotTaken, Offset, TakenSession};
@@ -52,6 +52,12 @@ impl Session {
         if let Some(session) = self.engineio() {
             session.share(ctx, is_again);
         }
+    }
+
+    /// Lets the other nodes of a cluster know what the session is, because this node is about to
+    /// end. Returns false while something of that is to come.
+    pub fn is_handed_over(&mut self, ctx: &mut Context<'_>) -> bool {
+        self.engineio().is_none_or(|session| session.is_handed_over(ctx))
     }
 
     /// Takes the answer to that.

@@ -53,7 +53,7 @@ use crate::metrics::{Metrics, heap};
 use crate::runtime::Arrivals;
 use crate::runtime::descriptors::Descriptors;
 use crate::runtime::driver::Driver;
-use crate::runtime::shared::{About, Clock, HttpEnd, Notice, Shared};
+use crate::runtime::shared::{About, Clock, Countdown, HttpEnd, Notice, Shared};
 use crate::runtime::transmit::Backend;
 use cluster::Part;
 pub use listen::Places;
@@ -236,18 +236,19 @@ fn share(
     about: About,
 ) -> Shared {
     let config = &interfaces.config;
+    let workers = config.workers;
     let in_cluster = if config.is_clustered() { CLUSTER_THREADS } else { 0 };
     let passing = usize::from(config.passes_polls());
     let background = BACKGROUND_THREADS + in_cluster + passing;
     Shared {
-        metrics: Metrics::new(config.workers + acceptors + background)
-            .clustered(config.is_clustered()),
+        metrics: Metrics::new(workers + acceptors + background).clustered(config.is_clustered()),
         interfaces,
         clock: Clock::new(),
         about,
         descriptors: Descriptors::new(getrlimit(Resource::Nofile).current),
         notice,
         shutdown: OnceLock::new(),
+        untold: Countdown::new(workers),
         http_end: HttpEnd::new(acceptors),
     }
 }

@@ -70,13 +70,10 @@ pub(super) fn drain(
     wait_while(|| pollings(shared) > 0, polls_end, events)?;
     stop_listening(shared, listeners);
     let ends = start + Duration::from_millis(window + SHUTDOWN_GRACE_MS);
-    wait_while(
-        || shared.interfaces.broker.mailboxes.connections() + requests(shared) > 0,
-        ends,
-        events,
-    )?;
-    let (connections, requests) =
-        (shared.interfaces.broker.mailboxes.connections(), requests(shared));
+    let connections = || shared.interfaces.broker.mailboxes.connections();
+    let is_left = || connections() + requests(shared) > 0 || !shared.untold.is_over();
+    wait_while(is_left, ends, events)?;
+    let (connections, requests) = (connections(), requests(shared));
     if connections + requests > 0 {
         tracing::warn!(
             connections,

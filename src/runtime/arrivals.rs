@@ -54,6 +54,9 @@ pub(super) struct Migrant {
     pub(super) wire: Option<Wire>,
     /// Bytes that were read after the client's CONNECT packet.
     pub(super) leftover: Vec<u8>,
+    /// On long-polling, frames that the client has not fetched, such as a heartbeat. No delivery is
+    /// among them.
+    pub(super) unfetched: Vec<Vec<u8>>,
     pub(super) session: Session,
     /// The data of the CONNECT packet.
     pub(super) auth: Box<str>,

@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 
 use super::connection::{Connection, Connections, State};
-use super::worker::{DrainProgress, Worker};
+use super::worker::{DrainProgress, Leaving, Untold, Worker};
 use crate::broker::index;
 use crate::interface::Shared;
 use crate::interface::context::Local;
 use crate::interface::next::{Close, Reason};
-use crate::limits::{SHUTDOWN_POLLS_MS, SHUTDOWN_STEP_MS};
+use crate::interface::resuming::is_away_handed_over;
+use crate::limits::{SHUTDOWN_POLLS_MS, SHUTDOWN_SESSIONS_MS, SHUTDOWN_STEP_MS};
 use crate::message::{ConnId, Millis, Now};
 
 /// How connections are closed: with the code of a server that goes away (RFC 6455 section 7.4.1).
@@ -36,21 +37,53 @@ pub(super) fn step(worker: &mut Worker) {
     take_out(&mut worker.connections, around, &mut progress, kept);
     let is_late = now >= plan.began + SHUTDOWN_POLLS_MS;
     for _ in 0..progress.leaving.len() {
-        let Some(id) = progress.leaving.pop_front() else { break };
-        let Some(Connection { link, state: State::Open(session), .. }) =
-            worker.connections.by_id(id)
-        else {
-            continue;
-        };
-        // After a while, sessions on long-polling are no longer asked.
-        let has_left = link.subscriptions == index::NONE;
-        if has_left && (is_late || session.may_end(!link.is_drained())) {
-            worker.close(id.slot, GOING_AWAY);
-        } else {
-            progress.leaving.push_back(id);
+        let Some(leaving) = progress.leaving.pop_front() else { break };
+        match may_close(worker, leaving, is_late) {
+            Some(true) => worker.close(leaving.id.slot, GOING_AWAY),
+            Some(false) => progress.leaving.push_back(leaving),
+            None => {}
         }
     }
+    tell_of_detached(worker, &mut progress);
     worker.drain = Some(progress);
+}
+
+/// Returns whether a connection that leaves its channels may be closed; `None` if it has ended.
+fn may_close(worker: &mut Worker, leaving: Leaving, is_late: bool) -> Option<bool> {
+    let connection = worker.connections.by_id(leaving.id);
+    let Some(Connection { link, state: State::Open(session), .. }) = connection else {
+        return None;
+    };
+    // After a while, sessions on long-polling are no longer asked.
+    let has_left = link.subscriptions == index::NONE;
+    if !has_left || !is_late && !session.may_end(!link.is_drained()) {
+        return Some(false);
+    }
+    // A session of a cluster can be resumed at another node once that knows of it.
+    let slot = leaving.id.slot;
+    let is_handed_over = worker.on(slot, |session, ctx, _| session.is_handed_over(ctx))?;
+    Some(is_handed_over || worker.now.monotonic() >= leaving.until)
+}
+
+/// Tells the other nodes of a cluster what sessions without a connection are, once no connection is
+/// left that could become one. The node waits for that.
+fn tell_of_detached(worker: &mut Worker, progress: &mut DrainProgress) {
+    if !progress.waiting.is_empty() || !progress.leaving.is_empty() {
+        return;
+    }
+    let now = worker.now.monotonic();
+    if let Untold::Unknown = progress.untold {
+        let detached = worker.local.detached.as_ref();
+        let untold = detached.map(|detached| detached.untold()).unwrap_or_default();
+        progress.untold = Untold::These(untold, now + SHUTDOWN_SESSIONS_MS);
+    }
+    let Untold::These(untold, until) = &mut progress.untold else { return };
+    let (local, shared) = (&mut worker.local, &worker.shared);
+    untold.retain(|key| !is_away_handed_over(local, &shared.interfaces, key, now));
+    if untold.is_empty() || now >= *until {
+        progress.untold = Untold::Over;
+        shared.untold.note();
+    }
 }
 
 /// Lists the connections to be closed. Those on long-polling come first and do not count in `all`,
@@ -63,7 +96,7 @@ fn begin(connections: &mut Connections) -> DrainProgress {
     });
     let all = others.len() as u64;
     let waiting = polling.into_iter().chain(others).collect();
-    DrainProgress { all, waiting, leaving: VecDeque::new() }
+    DrainProgress { all, waiting, leaving: VecDeque::new(), untold: Untold::Unknown }
 }
 
 /// Returns when the next step is due, in milliseconds since the node started; `None` if the node is
@@ -86,9 +119,17 @@ fn take_out(
             continue;
         };
         if link.begin_leaving() {
-            progress.leaving.push_back(id);
+            let until = now.monotonic() + SHUTDOWN_SESSIONS_MS;
+            progress.leaving.push_back(Leaving { id, until });
         }
         let Some(subscriber) = session.subscriber(id) else { continue };
+        let is_settled = local.index.unsettled(link.subscriptions).next().is_none();
+        if is_settled && link.goes_on_elsewhere() {
+            // All channels at once: if one ended before another, the client could still receive an
+            // event of that one. It would then resume behind what it missed of the first.
+            local.subscriptions(shared, now).leave_all(link, &subscriber, 0);
+            continue;
+        }
         if !local.subscriptions(shared, now).leave_in_order(link, &subscriber) {
             return progress.waiting.push_front(id);
         }

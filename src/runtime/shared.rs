@@ -29,6 +29,9 @@ pub struct Shared {
     pub notice: Arc<Notice>,
     /// Set when the node begins to drain.
     pub shutdown: OnceLock<Shutdown>,
+    /// The workers whose sessions the other nodes of a cluster do not know yet, while the node
+    /// drains.
+    pub untold: Countdown,
     /// The end of HTTP connections, the last step of the drain.
     pub http_end: HttpEnd,
 }
@@ -107,18 +110,39 @@ impl Shutdown {
     }
 }
 
+/// The number of threads that have something left to do for the drain.
+#[derive(Debug)]
+pub struct Countdown(AtomicUsize);
+
+impl Countdown {
+    /// Creates it for this number of threads.
+    pub fn new(threads: usize) -> Self {
+        Self(AtomicUsize::new(threads))
+    }
+
+    /// Notes that a thread has done it.
+    pub fn note(&self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Returns whether all threads have done it.
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
 /// The order to the acceptors to end the connections that wait for a request.
 #[derive(Debug)]
 pub struct HttpEnd {
     is_ordered: AtomicBool,
     /// Acceptors that have not done so yet.
-    left: AtomicUsize,
+    left: Countdown,
 }
 
 impl HttpEnd {
     /// Creates the order for this number of acceptors, before it is given.
     pub fn new(acceptors: usize) -> Self {
-        Self { is_ordered: AtomicBool::new(false), left: AtomicUsize::new(acceptors) }
+        Self { is_ordered: AtomicBool::new(false), left: Countdown::new(acceptors) }
     }
 
     /// Gives the order.
@@ -133,12 +157,12 @@ impl HttpEnd {
 
     /// Notes that an acceptor has carried it out.
     pub fn note(&self) {
-        self.left.fetch_sub(1, Ordering::AcqRel);
+        self.left.note();
     }
 
     /// Returns whether all acceptors have carried it out.
     pub fn is_over(&self) -> bool {
-        self.left.load(Ordering::Acquire) == 0
+        self.left.is_over()
     }
 }
 

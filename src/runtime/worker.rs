@@ -25,7 +25,7 @@ use crate::interface::context::{Context, Local};
 use crate::interface::frame::Frame;
 use crate::interface::next::{Close, End, Next, Reason};
 use crate::limits::{CLOSE_LINGER_MS, SHUTDOWN_LINGER_MS, TURN_MAIL_MAX};
-use crate::message::{ConnId, Millis, Nanos, Now, WorkerId};
+use crate::message::{ConnId, Millis, Nanos, Now, RecoveryKey, WorkerId};
 use crate::metrics::{Counter, Counters};
 
 /// One worker. It stays on its own thread.
@@ -64,7 +64,30 @@ pub(super) struct DrainProgress {
     pub(super) waiting: VecDeque<ConnId>,
     /// Connections that have begun to leave. Each is closed when its last subscription has ended,
     /// because only then it has received everything that was counted for it.
-    pub(super) leaving: VecDeque<ConnId>,
+    pub(super) leaving: VecDeque<Leaving>,
+    /// What follows when all have left.
+    pub(super) untold: Untold,
+}
+
+/// A connection that leaves its channels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    pub(super) id: ConnId,
+    /// Until when it waits for the other nodes of a cluster to know its session, in milliseconds
+    /// since the node started.
+    pub(super) until: Millis,
+}
+
+/// The sessions without a connection of which the other nodes of a cluster lack something.
+#[derive(Debug)]
+pub(super) enum Untold {
+    /// There are still connections, each of which may end without its session.
+    Unknown,
+    /// These sessions, which are waited for until this time, in milliseconds since the node
+    /// started.
+    These(Vec<RecoveryKey>, Millis),
+    /// None is waited for any longer.
+    Over,
 }
 
 /// When a worker last did what it does from time to time for the node's memory.

@@ -20,7 +20,7 @@ use fanfare::mailbox::{Inbox, Inboxes, Mail, Mailboxes, Slot};
 use fanfare::message::{ConnId, Now, Permissions, WorkerId};
 use fanfare::metrics::Metrics;
 use fanfare::runtime::descriptors::Descriptors;
-use fanfare::runtime::shared::{About, Clock, HttpEnd, Shared};
+use fanfare::runtime::shared::{About, Clock, Countdown, HttpEnd, Shared};
 use fanfare::runtime::{Arrivals, Worker};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -99,6 +99,7 @@ impl Node {
             descriptors: Descriptors::new(None),
             notice: Arc::default(),
             shutdown: OnceLock::new(),
+            untold: Countdown::new(WORKERS),
             http_end: HttpEnd::new(0),
         };
         Self {

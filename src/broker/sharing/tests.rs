@@ -70,6 +70,26 @@ fn a_word_that_may_be_lost_is_said_again() {
 }
 
 #[test]
+fn a_node_that_ends_says_what_is_behind_a_word_that_is_under_way() {
+    let mut sharing = Sharing::new(ID, None);
+    joined(&mut sharing, "a", 10);
+    shared(share(&mut sharing, None));
+    sharing.answered(Ok(1));
+    sharing.tell_change();
+    sharing.is_noted[0] = true;
+    assert!(!sharing.ends(), "the word is under way");
+    sharing.answered(Ok(2));
+    assert!(!sharing.is_said());
+    assert!(sharing.ends());
+    assert!(!sharing.ends(), "it is begun once");
+    sharing.is_due(false);
+    shared(share(&mut sharing, None));
+    assert!(!sharing.is_said());
+    sharing.answered(Ok(3));
+    assert!(sharing.is_said() && !sharing.is_changed());
+}
+
+#[test]
 fn a_session_that_cannot_be_shared_is_not_resumed_elsewhere() {
     let mut sharing = Sharing::new(ID, None);
     sharing.joined(&Channel::from("local"), Encoding::Sdk, None);

@@ -67,6 +67,11 @@ impl Unfinished {
         resuming
     }
 
+    /// Returns whether the client's session is asked for.
+    pub(super) fn is_resuming(&self) -> bool {
+        self.0.as_ref().is_some_and(|parts| parts.resuming.is_some())
+    }
+
     /// Returns whether any command waits.
     pub(super) fn is_any_waiting(&self) -> bool {
         self.0.as_ref().is_some_and(|parts| !parts.backlog.commands.is_empty())

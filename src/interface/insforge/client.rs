@@ -254,7 +254,13 @@ impl Client {
     ) -> Result<(), Refusal> {
         let Some(subscriber) = self.any_subscriber(ctx) else { return Ok(()) };
         match ctx.leave(&subscriber, channel, reply)? {
-            Left::Already => answer(ctx, &Reply::Unsubscribed, reply),
+            Left::Already => {
+                // The node that stops has ended the subscription before its client did.
+                if ctx.link.is_leaving() {
+                    sharing::left(ctx, channel, true);
+                }
+                answer(ctx, &Reply::Unsubscribed, reply);
+            }
             Left::Posted => {}
         }
         Ok(())
@@ -262,7 +268,7 @@ impl Client {
 
     /// Acknowledges an unsubscribe command.
     pub(super) fn on_left(ctx: &mut Context<'_>, channel: &Channel, reply: Option<AckId>) {
-        sharing::left(ctx, channel);
+        sharing::left(ctx, channel, reply.is_some());
         answer(ctx, &Reply::Unsubscribed, reply);
     }
 

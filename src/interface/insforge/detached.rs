@@ -182,6 +182,16 @@ impl Detached {
         None
     }
 
+    /// Returns the detached sessions of which the other nodes lack something.
+    pub fn untold(&self) -> Vec<RecoveryKey> {
+        let lacks = |sharing: &Sharing| !sharing.is_idle() || sharing.is_changed();
+        let untold = self.places.iter().filter(|(_, place)| match place {
+            Place::Away(away) => away.sharing.as_deref().is_some_and(lacks),
+            Place::Here(_) => false,
+        });
+        untold.map(|(key, _)| *key).collect()
+    }
+
     /// Returns the connection of a session; `None` if it has none.
     pub fn connection(&self, key: &RecoveryKey) -> Option<ConnId> {
         match self.places.get(key)? {

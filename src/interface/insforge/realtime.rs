@@ -257,6 +257,10 @@ impl Realtime {
         taken: Result<TakenSession, NotTaken>,
     ) -> Option<TakenSession> {
         let Some(resuming) = self.client.unfinished.take_resuming() else { return taken.ok() };
+        if ctx.link.is_leaving() {
+            // The node stops, and the client goes on at another one.
+            return taken.ok();
+        }
         let resumed = resume::taken(&mut self.client, ctx, &resuming, taken);
         self.enter_unless(ctx, resumed, &resuming);
         None

@@ -321,7 +321,7 @@ pub(super) fn forget(ctx: &mut Context<'_>) {
 /// must not have left the session's channels yet.
 pub(super) fn keep(client: &Client, ctx: &mut Context<'_>, reason: Reason) {
     if reason == Reason::Drain {
-        return sharing::hand_over(client.who(), ctx);
+        return end_with_node(client, ctx);
     }
     if !may_resume(reason) {
         tracing::debug!(?reason, "a session ends with its connection");
@@ -373,6 +373,19 @@ pub(super) fn keep(client: &Client, ctx: &mut Context<'_>, reason: Reason) {
     detached.leaves(key, away);
     sharing::expire(ctx.local, ctx.shared, now);
     sharing::share_away(ctx.local, ctx.shared, (key, false), now);
+}
+
+/// Ends a session whose client may go on with it at another node.
+fn end_with_node(client: &Client, ctx: &mut Context<'_>) {
+    let resuming =
+        ctx.link.resume_mut().and_then(|state| Some((state.key, state.resuming.take()?)));
+    match resuming {
+        Some((key, Recovering::Stream(returning))) => {
+            ctx.link.take_resume();
+            returning::give_back(ctx, key, *returning);
+        }
+        Some((_, Recovering::Log(_))) | None => sharing::hand_over(client.who(), ctx),
+    }
 }
 
 /// Returns whether a client may resume its session after its connection ended for this reason. A

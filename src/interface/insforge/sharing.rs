@@ -119,10 +119,10 @@ pub(super) fn joined(ctx: &mut Context<'_>, activation: &Activation) {
     teller.changed(state.key, sharing, SESSION_SETTLED_MS);
 }
 
-/// Notes that the client has ended a subscription. What a stopping node ends, another one goes on
-/// with.
-pub(super) fn left(ctx: &mut Context<'_>, channel: &Channel) {
-    if ctx.link.is_leaving() {
+/// Notes that a subscription has ended. What a stopping node ends without being asked by the
+/// client, another one goes on with.
+pub(super) fn left(ctx: &mut Context<'_>, channel: &Channel, is_asked: bool) {
+    if ctx.link.is_leaving() && !is_asked {
         return;
     }
     let sharing = ctx.link.resume_mut().and_then(|state| state.sharing.as_mut());
@@ -205,6 +205,37 @@ pub fn share_away(
     if let Some(away) = teller.detached.away_mut(&key) {
         away.sharing = Some(sharing);
     }
+}
+
+/// Lets the other nodes know what the session is, because this node is about to end. Returns false
+/// while something of that is to come.
+pub(super) fn is_handed_over(who: Who<'_>, ctx: &mut Context<'_>) -> bool {
+    let Some(state) = ctx.link.resume_mut() else { return true };
+    if state.resuming.is_some() {
+        return false;
+    }
+    if state.sharing.as_mut().is_some_and(|sharing| sharing.ends()) {
+        share(who, ctx, false);
+    }
+    let sharing = ctx.link.resume().and_then(|state| state.sharing.as_ref());
+    sharing.is_none_or(|sharing| sharing.is_said())
+}
+
+/// The same for a session whose connection has ended.
+pub fn is_away_handed_over(
+    local: &mut Local,
+    shared: &Shared,
+    key: &RecoveryKey,
+    now: Millis,
+) -> bool {
+    let sharing = |local: &mut Local, question: fn(&mut Sharing) -> bool| {
+        let away = local.detached.as_mut()?.away_mut(key)?;
+        away.sharing.as_deref_mut().map(question)
+    };
+    if sharing(local, Sharing::ends) == Some(true) {
+        share_away(local, shared, (*key, false), now);
+    }
+    sharing(local, |sharing| sharing.is_said()) != Some(false)
 }
 
 /// Takes the answer to the session's last word. Returns false if another node has taken the session

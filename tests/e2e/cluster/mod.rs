@@ -7,6 +7,7 @@ mod costs;
 mod definitions;
 mod documents;
 pub(crate) mod fleet;
+mod handing_over;
 mod history;
 mod invocations;
 mod measured;

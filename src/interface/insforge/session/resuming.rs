@@ -84,6 +84,16 @@ impl Session {
         }
     }
 
+    /// Lets the other nodes know what the session is, because this node is about to end. Returns
+    /// false while something of that is to come.
+    pub fn is_handed_over(&mut self, ctx: &mut Context<'_>) -> bool {
+        let Some(realtime) = self.realtime() else { return true };
+        let unfinished = &realtime.client.unfinished;
+        // The commands may change the session, or it is being taken over.
+        let is_open = unfinished.is_any_waiting() || unfinished.is_resuming();
+        !is_open && sharing::is_handed_over(realtime.client.who(), ctx)
+    }
+
     /// Takes the answer to that.
     pub fn on_shared(&mut self, ctx: &mut Context<'_>, answer: Result<Offset, NotShared>) -> Next {
         match self.realtime() {

@@ -21,6 +21,12 @@ pub(super) fn is_unknown(response: &Response) -> bool {
     response.status == 400 && response.text() == UNKNOWN
 }
 
+/// Returns the offset that the client would tell after this event.
+pub(super) fn offset(event: &str) -> String {
+    let text = event.strip_suffix("\"]").expect("an event ends in its offset");
+    text.rsplit('"').next().expect("it has one").to_owned()
+}
+
 /// The client. It keeps what it needs to resume.
 pub(super) struct Hopper {
     session: String,
@@ -45,26 +51,50 @@ impl Hopper {
     /// Opens another session at a node, and asks to resume this one behind `offset`. Returns whether
     /// it is resumed.
     pub(super) fn come_back(&self, node: &Node, offset: &str) -> (Self, bool) {
-        let pid = self.pid.as_deref().expect("recovery is on");
-        Self::enter(node, &self.token, Some((pid, offset)))
+        Self::enter(node, &self.token, Some((self.pid(), offset)))
     }
 
     fn enter(node: &Node, token: &str, before: Option<(&str, &str)>) -> (Self, bool) {
+        let mut hopper = Self::opened(node, token);
+        let is_resumed = hopper.connect(node, before);
+        (hopper, is_resumed)
+    }
+
+    /// Opens a session at a node, and does not enter the namespace yet.
+    pub(super) fn opened(node: &Node, token: &str) -> Self {
         let response = node.request("GET", "/socket.io/?EIO=4&transport=polling", &[], b"");
         let text = response.text().strip_prefix('0').expect("the session opens");
         let opening: Value = serde_json::from_str(text).expect("it is JSON");
         let mut hopper = Self::named(opening["sid"].as_str().expect("an id"));
         hopper.token = token.to_owned();
-        let mut auth = json!({ "token": token });
+        hopper
+    }
+
+    /// Enters the namespace, and asks to resume the session with this id behind this offset, if any.
+    /// Returns whether it is resumed.
+    pub(super) fn connect(&mut self, node: &Node, before: Option<(&str, &str)>) -> bool {
+        let mut auth = json!({ "token": self.token });
         if let Some((pid, offset)) = before {
             (auth["pid"], auth["offset"]) = (json!(pid), json!(offset));
         }
-        assert_eq!(hopper.post(node, &format!("40{auth}")).status, 200);
-        let packet = hopper.hear(node, "40{");
+        assert_eq!(self.post(node, &format!("40{auth}")).status, 200);
+        let packet = self.hear(node, "40{");
         let connected: Value = serde_json::from_str(&packet[2..]).expect("it is JSON");
-        hopper.pid = connected["pid"].as_str().map(str::to_owned);
-        let is_resumed = before.is_some_and(|(pid, _)| hopper.pid.as_deref() == Some(pid));
-        (hopper, is_resumed)
+        self.pid = connected["pid"].as_str().map(str::to_owned);
+        before.is_some_and(|(pid, _)| self.pid.as_deref() == Some(pid))
+    }
+
+    /// Drops the packets that are kept and are this one. Returns how many there were.
+    pub(super) fn forget(&self, packet: &str) -> usize {
+        let mut kept = self.kept.lock().expect("no thread panics with it");
+        let before = kept.len();
+        kept.retain(|one| one != packet);
+        before - kept.len()
+    }
+
+    /// Returns the secret id of the session. Recovery must be on.
+    pub(super) fn pid(&self) -> &str {
+        self.pid.as_deref().expect("recovery is on")
     }
 
     pub(super) fn session(&self) -> &str {

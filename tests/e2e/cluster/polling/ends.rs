@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::client::{Hopper, WAITING, is_unknown};
+use super::client::{Hopper, WAITING, is_unknown, offset};
 use super::{LOST, fleet};
 use crate::cluster::fleet::health;
 use crate::support::{Node, wait_until};
@@ -15,12 +15,6 @@ use crate::support::{Node, wait_until};
 const POLLINGS: &str = "fanfare_connections{api=\"insforge\",transport=\"polling\"}";
 /// Longer than a node that was killed counts as alive.
 const SILENCE: Duration = Duration::from_secs(20);
-
-/// Returns the offset that the client would tell after this event.
-fn offset(event: &str) -> String {
-    let text = event.strip_suffix("\"]").expect("an event ends in its offset");
-    text.rsplit('"').next().expect("it has one").to_owned()
-}
 
 fn tick(node: &Node, number: u64) {
     node.publish("b", "tick", &json!({ "n": number }));

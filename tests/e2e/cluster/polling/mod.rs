@@ -2,6 +2,7 @@
 
 mod client;
 mod ends;
+mod moves;
 
 use std::sync::atomic::AtomicBool;
 use std::thread;

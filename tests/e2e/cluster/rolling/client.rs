@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::ear::{Ear, State};
 use super::line::{Line, Said};
 use super::stage::Stage;
 use super::tally::Tally;
@@ -26,26 +27,8 @@ pub(super) struct Client {
     pub(super) tally: Tally,
 }
 
-/// A subscription.
-struct Ear {
-    channel: usize,
-    /// The publication that was heard last; `None` if the next one may have any number from
-    /// `floor` on.
-    last: Option<u64>,
-    floor: u64,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Out,
-    /// The subscribe with this number is not answered.
-    Asked(u64),
-    In,
-}
-
 /// Returns the two channels of a client. Others have other pairs.
-fn pair(number: usize) -> [usize; 2] {
+pub(super) fn pair(number: usize) -> [usize; 2] {
     let apart = 1 + number / CHANNELS % (CHANNELS - 1);
     [number % CHANNELS, (number + apart) % CHANNELS]
 }
@@ -54,11 +37,10 @@ impl Client {
     /// Returns a client that begins at this node.
     pub(super) fn new(number: usize, node: usize) -> Self {
         let now = Instant::now();
-        let ear = |channel| Ear { channel, last: None, floor: 1, state: State::Out };
         Self {
             number,
             came: Came::new(&user_token(&format!("user-{number}"))),
-            ears: pair(number).map(ear),
+            ears: pair(number).map(Ear::new),
             node,
             line: None,
             away: Some(now),
@@ -95,14 +77,7 @@ impl Client {
         if before.is_some() {
             self.tally.returned(is_recovered);
         }
-        for ear in &mut self.ears {
-            if !is_recovered {
-                ear.begin_anew();
-            } else if ear.state != State::In {
-                // The subscribe was not answered, so that it is to be repeated.
-                ear.state = State::Out;
-            }
-        }
+        self.ears.iter_mut().for_each(|ear| ear.comes_back(is_recovered));
         true
     }
 
@@ -176,54 +151,10 @@ impl Client {
     /// Notes the publications that have not come, and returns the record.
     pub(super) fn finish(mut self, last: &[u64]) -> Tally {
         for ear in &self.ears {
-            let last = last[ear.channel];
-            if ear.last != Some(last) {
-                let fault =
-                    Fault::Lost { from: ear.last.map_or(last, |heard| heard + 1), to: last };
+            if let Some(fault) = ear.lacks(last[ear.channel]) {
                 self.tally.fault((self.number, self.node), &channel(ear.channel), fault);
             }
         }
         self.tally
     }
-}
-
-/// What must not happen.
-#[derive(PartialEq, Eq, Debug)]
-pub(super) enum Fault {
-    Lost { from: u64, to: u64 },
-    Doubled(u64),
-}
-
-impl Ear {
-    fn begin_anew(&mut self) {
-        self.miss();
-        self.state = State::Out;
-    }
-
-    /// Notes that the client was told that it has missed something.
-    fn miss(&mut self) {
-        self.floor = self.last.take().map_or(self.floor, |last| last + 1);
-    }
-
-    fn hear(&mut self, number: u64) -> Option<Fault> {
-        let due = self.last.map_or(self.floor, |last| last + 1);
-        if number < due {
-            return Some(Fault::Doubled(number));
-        }
-        let is_known = self.last.replace(number).is_some();
-        (is_known && number > due).then(|| Fault::Lost { from: due, to: number - 1 })
-    }
-}
-
-#[test]
-fn what_is_lost_or_doubled_is_a_fault_unless_it_is_told() {
-    let mut ear = Ear { channel: 0, last: None, floor: 1, state: State::In };
-    assert_eq!([3, 4].map(|number| ear.hear(number)), [None, None]);
-    assert_eq!(ear.hear(4), Some(Fault::Doubled(4)));
-    assert_eq!(ear.hear(7), Some(Fault::Lost { from: 5, to: 6 }));
-    ear.begin_anew();
-    assert_eq!(ear.hear(7), Some(Fault::Doubled(7)));
-    assert_eq!([9, 10].map(|number| ear.hear(number)), [None, None]);
-    ear.miss();
-    assert_eq!([12, 13].map(|number| ear.hear(number)), [None, None]);
 }

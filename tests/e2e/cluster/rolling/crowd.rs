@@ -9,13 +9,11 @@ use super::client::Client;
 use super::publisher::Publisher;
 use super::stage::Stage;
 use super::tally::Tally;
-use super::{CHANNELS, NODES, PATIENCE, PUBLISHERS};
+use super::{CHANNELS, NODES, PATIENCE, PUBLISHERS, REST};
 use crate::order::join;
 
 /// Clients that one thread serves.
 const CROWD: usize = 64;
-/// How long the last publications may take to all clients.
-const REST: Duration = Duration::from_secs(20);
 /// How often a thread looks for what is due.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 

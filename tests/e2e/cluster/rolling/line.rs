@@ -101,7 +101,7 @@ impl AsFd for Line {
 }
 
 /// Reads an event or an answer. It is not parsed as JSON, because there are a million of them.
-fn said(text: &str) -> Said {
+pub(super) fn said(text: &str) -> Said {
     let channel = || between(text, "\"channel\":\"").expect("there is a channel").to_owned();
     if text.starts_with("42[\"tick\",") {
         let number = between(text, "\"n\":").and_then(|number| number.parse().ok());

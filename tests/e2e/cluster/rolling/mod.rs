@@ -6,12 +6,16 @@
 
 mod client;
 mod crowd;
+mod ear;
 mod killed;
 mod line;
+mod others;
+mod poller;
 mod publisher;
 mod reader;
 mod stage;
 mod tally;
+mod topics;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,12 +24,11 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::fleet::{Broker, Envs, Fleet, health};
-use crate::order::join;
 use crate::support::{Node, wait_until};
 use client::Client;
 use crowd::{Crew, wait_for_clients};
+use others::Others;
 use publisher::Publisher;
-use reader::Reader;
 use stage::{Ending, Stage};
 use tally::Tally;
 
@@ -36,10 +39,17 @@ const PUBLISHERS: usize = 8;
 /// Readers of Server-Sent Events, and the channels of each.
 const READERS: usize = 6;
 const EACH: usize = 4;
+/// Clients of Socket.IO on long-polling.
+const POLLERS: usize = 6;
+/// Channels of Forge, and subscribers of each.
+const TOPICS: usize = 2;
+const LISTENERS: usize = 3;
 /// Publications a second, of all publishers together.
 const RATE: f64 = 200.0;
 /// How long nodes and clients may take for what they do at once.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the last publications may take to everybody.
+const REST: Duration = Duration::from_secs(20);
 
 /// The figures of one restart of one node.
 struct Restart {
@@ -63,7 +73,11 @@ fn channel(number: usize) -> String {
 /// Returns the settings of the nodes. Some 200 connections are closed in a second.
 fn settings() -> Envs {
     let drain_ms = (1_000 + 5 * clients()).to_string();
-    let envs = [("FANFARE_DRAIN_MS", &*drain_ms.leak()), ("FANFARE_RECOVERY_WINDOW_MS", "120000")];
+    let envs = [
+        ("FANFARE_DRAIN_MS", &*drain_ms.leak()),
+        ("FANFARE_RECOVERY_WINDOW_MS", "120000"),
+        ("FANFARE_FORGE_REPLAY_SECONDS", "60"),
+    ];
     Box::leak(envs.into())
 }
 
@@ -88,14 +102,11 @@ fn restart_in_turn<B: Broker>(mut fleet: Fleet<B>) {
     // The position in a channel without messages is that of one node.
     (0..CHANNELS)
         .for_each(|number| _ = fleet.nodes[0].publish(&channel(number), "hello", &json!({})));
-    let stage = &Stage::new(fleet.nodes.iter().map(Node::port).collect(), clients);
-    let (tally, readers, publishers, restarts) = thread::scope(|scope| {
+    let all = clients + POLLERS + TOPICS * LISTENERS;
+    let stage = &Stage::new(fleet.nodes.iter().map(Node::port).collect(), all);
+    let (tally, others, publishers, restarts) = thread::scope(|scope| {
         let _ending = Ending(stage);
-        let readers = (0..READERS).map(|number| {
-            let reader = Reader::new((number..CHANNELS).step_by(CHANNELS / EACH));
-            scope.spawn(move || reader.run(stage, number))
-        });
-        let readers: Vec<_> = readers.collect();
+        let others = Others::start(scope, stage);
         let clients = (0..clients).map(|number| Client::new(number, number % NODES)).collect();
         let crew = Crew::start(scope, stage, clients, RATE);
         let mut restarts = Vec::new();
@@ -106,13 +117,13 @@ fn restart_in_turn<B: Broker>(mut fleet: Fleet<B>) {
         let (tally, publishers) = crew.finish(stage);
         // A reader that has heard everything by then waits for one more event.
         (0..CHANNELS).for_each(|at| _ = fleet.nodes[0].publish(&channel(at), "bye", &json!({})));
-        let readers: Vec<_> = readers.into_iter().map(join).collect();
-        (tally, readers, publishers, restarts)
+        (tally, others.finish(), publishers, restarts)
     });
     print(&tally, &publishers);
     print_restarts(&tally, &restarts);
+    others.print();
     check(&tally, clients, rounds);
-    check_readers(&readers, rounds);
+    others.check(rounds);
 }
 
 /// Stops a node, waits until its clients are back at the others, and starts it again.
@@ -124,7 +135,11 @@ fn restart<B>(fleet: &mut Fleet<B>, stage: &Stage, at: usize) -> Restart {
     assert_eq!(node.exit_status(2 * PATIENCE).code(), Some(0));
     let drained = began.elapsed();
     let ended = Instant::now();
-    wait_until("its clients have noticed", || stage.is_left(at));
+    while !stage.is_left(at) {
+        let lines = stage.lines(at);
+        assert!(ended.elapsed() < PATIENCE, "{lines} clients have not noticed the end of {at}");
+        thread::sleep(Duration::from_millis(2));
+    }
     wait_for_clients(stage);
     let back = ended.elapsed();
     stage.ends(NODES);
@@ -188,16 +203,4 @@ fn check(tally: &Tally, clients: usize, rounds: usize) {
     assert!(returns >= clients * rounds, "{returns} returns of {clients} clients");
     // On a busy machine NATS may not answer in time. Clients are told then.
     assert!(tally.recovered > 9 * tally.told, "{} of {returns} are recovered", tally.recovered);
-}
-
-fn check_readers(readers: &[Reader], rounds: usize) {
-    let sum = |of: fn(&Reader) -> usize| readers.iter().map(of).sum::<usize>();
-    let (events, resumed) = (sum(|one| one.events), sum(|one| one.resumed));
-    println!(
-        "readers heard {events}, resumed {resumed} times, told of {} gaps",
-        sum(|one| one.gaps)
-    );
-    readers.iter().for_each(|reader| assert!(reader.faults.is_empty(), "{:#?}", reader.faults));
-    assert!(resumed >= rounds * readers.len(), "each loses its node once in a round");
-    assert!(sum(|one| one.gaps) < resumed / 10 + 1, "gaps are told of {resumed} streams");
 }

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::channel;
 use super::stage::Stage;
+use super::{REST, channel};
 use crate::events::stream::{Event, Stream};
 use crate::support::ANON_KEY;
 
 /// How long a reader waits before it tries another node.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long the last publications may take.
-const REST: Duration = Duration::from_secs(20);
 
 pub(super) struct Reader {
     /// The number that was heard last on each channel; `None` if the next one may have any.

@@ -48,7 +48,12 @@ impl Stage {
 
     /// Returns whether no client believes that it is connected to this node.
     pub(super) fn is_left(&self, node: usize) -> bool {
-        self.lines[node].load(SeqCst) == 0
+        self.lines(node) == 0
+    }
+
+    /// Returns how many connections to this node clients believe to have.
+    pub(super) fn lines(&self, node: usize) -> usize {
+        self.lines[node].load(SeqCst)
     }
 
     pub(super) fn is_away(&self) {

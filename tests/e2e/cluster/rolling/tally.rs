@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::client::Fault;
+use super::ear::Fault;
 
 /// Faults that are described.
 const SHOWN: usize = 20;
