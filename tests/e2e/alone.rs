@@ -37,6 +37,8 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
     ("health::", "looks into one node's health"),
     ("history::history_outlives_the_node", ENDS),
     ("killed::", ENDS),
+    ("limits::commands::", "counts what one node has refused"),
+    ("limits::handshakes::", "looks into one node's listeners"),
     ("log::", LOG),
     ("m2::data::data_is_not_touched", ENDS),
     ("m2::data::documents_and_their_versions_outlive_a_restart", ENDS),
