@@ -350,7 +350,7 @@ fn a_connection_that_publishes_too_often_is_refused_and_no_other() {
     let mut back_end = Socket::connect(node.port(), &sign(&claims));
     back_end.subscribe("a");
     (0..50).for_each(|_| {
-        assert_eq!(publish_once(&mut back_end), Ok(()), "administrators have no rate")
+        assert_eq!(publish_once(&mut back_end), Ok(()), "administrators have no rate");
     });
     (0..20).for_each(|_| assert_eq!(rest(&node, &message("a", &json!(1)))[0], 201));
     assert_eq!(refusals(&node, "connection_rate"), counted);
