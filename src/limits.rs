@@ -128,7 +128,8 @@ pub const LOOK_MS: u64 = 1_000;
 pub const LOOK_CLOSES_MAX: usize = 256;
 /// Frames of an outbox that are looked at to estimate which part of them is its own.
 pub const SAMPLED_FRAMES: usize = 64;
-/// Channels that one connection may be subscribed to. At the bound a subscribe is refused.
+/// Channels that one connection may be subscribed to, the most that
+/// `limits.subscriptions_per_connection` may be. At the bound a subscribe is refused.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 4_096;
 
 /// How long a closing WebSocket waits for the peer to close its side, in milliseconds. Then the
@@ -196,7 +197,8 @@ pub const LOG_FLUSH_MS: u64 = 1_000;
 /// How long a thread may take to answer before `GET /api/health` calls it stuck, in milliseconds.
 pub const HEALTH_PATIENCE_MS: u64 = 1_000;
 
-/// Longest channel name, in bytes. A longer one is refused as `INVALID_INPUT`.
+/// Longest channel name, in bytes, the most that `limits.channel_bytes` may be. A longer one is
+/// refused as `INVALID_INPUT`.
 pub const CHANNEL_BYTES_MAX: usize = 512;
 /// Longest event name, in bytes. A longer one is refused as `INVALID_INPUT`.
 pub const EVENT_BYTES_MAX: usize = 512;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fanfare::broker::publish::message_id;
 use fanfare::codec::json::{Document, Scratch};
 use fanfare::codec::websocket::{Decoder, Message};
+use fanfare::config::Config;
 use fanfare::interface::forge::wire as forge;
 use fanfare::interface::insforge::command::Command;
 use fanfare::interface::insforge::wire::Request;
@@ -51,7 +52,9 @@ pub(crate) fn command(packet: &str) -> Command {
     let Ok(socketio::Packet::Event(event)) = socketio::decode(data) else {
         panic!("not an event: {data}")
     };
-    let Request::Command(command) = insforge::request(&event, |payload| payload.into()) else {
+    let limits = Config::defaults().limits;
+    let Request::Command(command) = insforge::request(&event, &limits, |payload| payload.into())
+    else {
         panic!("not a command: {data}")
     };
     command

@@ -70,7 +70,7 @@ impl ChannelLog {
     /// Adds a publication. The oldest ones are dropped if it does not fit otherwise.
     pub fn push(&mut self, publication: &Arc<Publication>, logs: &ChannelLogs) {
         self.expire(accepted(publication), logs);
-        let weight = weight(publication);
+        let weight = weight(publication, logs.budget.deflated);
         while self.kept.len() >= CHANNEL_LOG_PUBLICATIONS_MAX
             || self.bytes + weight > CHANNEL_LOG_BYTES_MAX
             || !logs.budget.take(weight)
@@ -91,7 +91,7 @@ impl ChannelLog {
     pub fn fill(&mut self, earlier: &[Arc<Publication>], behind: Offset, logs: &ChannelLogs) {
         self.whole_behind = self.whole_behind.min(behind);
         let known = std::mem::take(&mut self.kept);
-        known.iter().for_each(|(_, one)| logs.budget.give(weight(one)));
+        known.iter().for_each(|(_, one)| logs.budget.give(weight(one, logs.budget.deflated)));
         self.bytes = CHANNEL_LOG_OVERHEAD_BYTES;
         let ids: HashSet<_> = known.iter().map(|(id, _)| *id).collect();
         let new = earlier.iter().filter(|one| !ids.contains(&one.id));
@@ -160,7 +160,7 @@ impl ChannelLog {
     fn drop_oldest(&mut self, logs: &ChannelLogs) -> bool {
         let Some((_, oldest)) = self.kept.pop_front() else { return false };
         self.pass(&oldest);
-        let weight = weight(&oldest);
+        let weight = weight(&oldest, logs.budget.deflated);
         self.bytes -= weight;
         logs.budget.give(weight);
         true
@@ -179,6 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::broker::budget::Deflated;
     use crate::message::{Channel, Content, Sender};
 
     const MARK: MessageId = MessageId::from_u128(u128::MAX);
@@ -264,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_publication_that_the_node_has_no_room_for_is_no_hole() {
-        let bytes_max = 2 * CHANNEL_LOG_OVERHEAD_BYTES + 2 * weight(&publication(0, 0, 1));
+        let bytes_max =
+            2 * CHANNEL_LOG_OVERHEAD_BYTES + 2 * weight(&publication(0, 0, 1), Deflated::default());
         let logs = ChannelLogs::new(10_000, bytes_max);
         let (mut one, mut other) = (begin(&logs), begin(&logs));
         one.push(&publication(1, 0, 1), &logs);

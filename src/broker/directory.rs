@@ -70,7 +70,9 @@ impl Directory {
     /// Makes a new directory keep the publications of channels with streams for `keep`
     /// milliseconds, in at most `bytes_max` bytes, so that streams can resume.
     pub fn with_logs(mut self, keep: Millis, bytes_max: usize) -> Self {
-        self.budgets.logs = ChannelLogs::new(keep, bytes_max);
+        let deflated = self.budgets.logs.budget.deflated;
+        let ChannelLogs { keep, budget } = ChannelLogs::new(keep, bytes_max);
+        self.budgets.logs = ChannelLogs { keep, budget: budget.with_deflated(deflated) };
         self
     }
 

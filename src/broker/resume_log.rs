@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::budget::Deflated;
 use crate::message::{Channel, Mark, MarkPlace, Millis, Publication, RecoveryKey};
 
 /// A place in the log: the number of entries before it since the log was created.
@@ -14,7 +15,7 @@ pub type Position = u64;
 /// the beginnings of its frames.
 const ENTRY_BYTES: usize = 512;
 /// Copies of a publication's content in memory: as it was published, and in a frame of each
-/// encoding.
+/// encoding. Each frame may have a compressed form besides.
 const COPIES: usize = 3;
 
 /// A worker's resume log.
@@ -30,6 +31,7 @@ pub struct Log {
     place: Option<MarkPlace>,
     bytes: usize,
     bytes_max: usize,
+    deflated: Deflated,
     window: Millis,
 }
 
@@ -75,8 +77,14 @@ impl Log {
             place: Some(MarkPlace::default()),
             bytes: 0,
             bytes_max,
+            deflated: Deflated::default(),
             window,
         }
+    }
+
+    /// Lets compressed frames count.
+    pub fn with_deflated(self, deflated: Deflated) -> Self {
+        Self { deflated, ..self }
     }
 
     /// Returns the position of the oldest entry.
@@ -268,7 +276,7 @@ impl Log {
 
     fn enter(&mut self, what: What, now: Millis) -> Position {
         let position = self.end();
-        self.bytes += bytes(&what);
+        self.bytes += bytes(&what, self.deflated);
         self.entries.push_back(Entry { at: now, what });
         self.trim(now);
         position
@@ -276,7 +284,7 @@ impl Log {
 
     fn pop(&mut self) {
         let Some(Entry { what, .. }) = self.entries.pop_front() else { return };
-        self.bytes -= bytes(&what);
+        self.bytes -= bytes(&what, self.deflated);
         if let What::Heard(publication) = &what {
             self.positions.remove(&publication.mark());
         }
@@ -285,13 +293,14 @@ impl Log {
 }
 
 /// Returns the bytes that a publication takes in a log, roughly.
-pub(super) fn weight(publication: &Publication) -> usize {
-    ENTRY_BYTES + COPIES * publication.content.bytes()
+pub(super) fn weight(publication: &Publication, deflated: Deflated) -> usize {
+    let bytes = publication.content.bytes();
+    ENTRY_BYTES + COPIES * bytes + (COPIES - 1) * deflated.bytes(&publication.channel, bytes)
 }
 
-fn bytes(what: &What) -> usize {
+fn bytes(what: &What, deflated: Deflated) -> usize {
     match what {
-        What::Heard(publication) => weight(publication),
+        What::Heard(publication) => weight(publication, deflated),
         What::Began(..) | What::Ended(..) | What::Lost(_) => size_of::<Entry>(),
     }
 }

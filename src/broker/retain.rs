@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::budget::Budget;
+use super::budget::{Budget, Deflated};
 use super::channel_log::ChannelLogs;
 use super::window::Window;
 use crate::limits::{REPLAY_TOTAL_BYTES_MAX, RETAINED_BYTES_MAX, RETAINED_OVERHEAD_BYTES};
@@ -30,6 +30,16 @@ impl Budgets {
             windows: Budget::new(REPLAY_TOTAL_BYTES_MAX.min(bytes_max)),
             values: Budget::new(RETAINED_BYTES_MAX.min(bytes_max)),
             logs: ChannelLogs::new(0, 0),
+        }
+    }
+
+    /// Lets compressed frames count.
+    pub fn with_deflated(self, deflated: Deflated) -> Self {
+        let logs = ChannelLogs { budget: self.logs.budget.with_deflated(deflated), ..self.logs };
+        Self {
+            windows: self.windows.with_deflated(deflated),
+            values: self.values.with_deflated(deflated),
+            logs,
         }
     }
 }
@@ -139,7 +149,9 @@ impl Kept {
         match value {
             Retained::Unknown => {}
             Retained::Absent => *self = Self::Absent,
-            Retained::Value(publication) if budgets.values.take(value_weight(&publication)) => {
+            Retained::Value(publication)
+                if budgets.values.take(value_weight(&publication, budgets)) =>
+            {
                 *self = Self::Value(publication);
             }
             Retained::Value(_) => budgets.values.count_evicted(),
@@ -159,7 +171,7 @@ impl Kept {
     pub fn clear(&mut self, budgets: &Budgets) {
         match std::mem::take(self) {
             Self::Nothing | Self::Absent => {}
-            Self::Value(publication) => budgets.values.give(value_weight(&publication)),
+            Self::Value(publication) => budgets.values.give(value_weight(&publication, budgets)),
             Self::Window(mut window) => window.clear(&budgets.windows),
         }
     }
@@ -188,19 +200,41 @@ impl Retained {
 }
 
 /// Returns the bytes that a retained value counts for.
-fn value_weight(publication: &Publication) -> usize {
-    RETAINED_OVERHEAD_BYTES + publication.content.bytes()
+fn value_weight(publication: &Publication, budgets: &Budgets) -> usize {
+    let bytes = publication.content.bytes();
+    RETAINED_OVERHEAD_BYTES + bytes + budgets.values.deflated.bytes(&publication.channel, bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::directory::Directory;
+    use crate::limits::REPLAY_OVERHEAD_BYTES;
     use crate::message::{Channel, ChannelOptions, MessageId, Sender};
 
     fn under(retain: Retain, content: Content) -> Arc<Publication> {
         let options = ChannelOptions { retain, ..ChannelOptions::default() };
         let publication = Publication::new(MessageId::nil(), Channel::from("c"), 0, content);
         Arc::new(publication.under(options))
+    }
+
+    #[test]
+    fn compressed_frames_count_in_every_budget() {
+        let budgets = |deflated| Budgets::new(1 << 20).with_deflated(deflated);
+        for (deflated, forms) in [(Deflated::default(), 1), (Deflated::from(1), 2)] {
+            let budgets = budgets(deflated);
+            let (mut window, mut value) = (Kept::default(), Kept::default());
+            window.publish(&message(Retain::window(10)), &budgets);
+            assert_eq!(budgets.windows.bytes(), REPLAY_OVERHEAD_BYTES + forms);
+            value.publish(&document(None, 7, true), &budgets);
+            assert_eq!(budgets.values.bytes(), RETAINED_OVERHEAD_BYTES + forms * 10);
+            let directory = Directory::new(budgets).with_logs(10_000, 1 << 20);
+            let logs = &directory.budgets().logs;
+            assert_eq!(logs.budget.deflated, deflated);
+            [window, value].iter_mut().for_each(|kept| kept.clear(directory.budgets()));
+            let left = directory.budgets();
+            assert_eq!((left.windows.bytes(), left.values.bytes()), (0, 0));
+        }
     }
 
     fn message(retain: Retain) -> Arc<Publication> {

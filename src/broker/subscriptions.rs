@@ -11,7 +11,7 @@ use super::publish::{Broker, message_id};
 use crate::broker::directory::{Announced, Join, Leave, Subscriber};
 use crate::broker::index::{self, Counted, Index};
 
-use crate::limits::{NEWCOMER_BYTES, SUBSCRIPTIONS_PER_CONNECTION_MAX, TURN_MAIL_MAX};
+use crate::limits::{NEWCOMER_BYTES, TURN_MAIL_MAX};
 use crate::mailbox::{Mail, Mailbox};
 use crate::message::{
     AckId, Channel, ChannelOptions, ConnId, Deactivation, Millis, Now, PresenceMode, Refusal,
@@ -68,6 +68,8 @@ pub struct Subscriptions<'a> {
     pub broker: &'a Broker,
     /// The id of the worker whose connections join and leave.
     pub worker: WorkerId,
+    /// Channels that one connection may be subscribed to.
+    pub most: usize,
     /// The index of that worker, by channel and by connection.
     pub index: &'a mut Index,
     /// Leaves to be tried again.
@@ -97,7 +99,7 @@ impl Subscriptions<'_> {
         subscriber.member = subscriber.member.filter(|_| options.presence != PresenceMode::Off);
         let already = self.index.counted(link.subscriptions, channel);
         let is_present = already.map_or(subscriber.member.is_some(), |counted| counted.is_present);
-        let is_full = usize::from(link.subscribed) >= SUBSCRIPTIONS_PER_CONNECTION_MAX;
+        let is_full = usize::from(link.subscribed) >= self.most;
         if already.is_none() && is_full {
             return Err(Refusal::TooManySubscriptions);
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::budget::Budget;
+use super::budget::{Budget, Deflated};
 use crate::limits::{REPLAY_BYTES_MAX, REPLAY_OVERHEAD_BYTES, REPLAY_PUBLICATIONS_MAX};
 use crate::message::{Content, MessageId, Millis, Nanos, Publication, Replay, ReplayWish};
 
@@ -28,7 +28,7 @@ impl Window {
     pub fn push(&mut self, publication: &Arc<Publication>, budget: &Budget) {
         self.keep = Millis::from(publication.options.retain.seconds()) * 1_000;
         self.expire(accepted(publication), budget);
-        let weight = weight(publication);
+        let weight = weight(publication, budget.deflated);
         while self.kept.len() >= REPLAY_PUBLICATIONS_MAX || self.bytes + weight > REPLAY_BYTES_MAX {
             if !self.evict(budget) {
                 break;
@@ -96,7 +96,7 @@ impl Window {
     /// Drops the oldest publication. Returns false if the window is empty.
     fn let_go(&mut self, budget: &Budget) -> bool {
         let Some(oldest) = self.kept.pop_front() else { return false };
-        let weight = weight(&oldest);
+        let weight = weight(&oldest, budget.deflated);
         self.bytes -= weight;
         budget.give(weight);
         true
@@ -109,12 +109,12 @@ pub(super) fn accepted(publication: &Publication) -> Millis {
 }
 
 /// Returns the bytes that a publication counts for.
-fn weight(publication: &Publication) -> usize {
+fn weight(publication: &Publication, deflated: Deflated) -> usize {
     let payload = match &publication.content {
         Content::Message { payload, .. } | Content::Event { payload } => payload.len(),
         Content::Document { .. } | Content::Joined(..) | Content::Left(..) => 0,
     };
-    REPLAY_OVERHEAD_BYTES + payload
+    REPLAY_OVERHEAD_BYTES + payload + deflated.bytes(&publication.channel, payload)
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use super::{
     secrets,
 };
 use crate::limits::{
-    MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, PREFIX_BYTES_MAX, REPLAY_SECONDS_MAX,
-    SUBSCRIPTIONS_PER_CONNECTION_MAX, WORKERS_MAX,
+    CHANNEL_BYTES_MAX, MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, PREFIX_BYTES_MAX,
+    REPLAY_SECONDS_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX, WORKERS_MAX,
 };
 use crate::message::SlowConsumer;
 
@@ -280,6 +280,23 @@ configuration! {
         /// Requests without a credential that are served in a second for one address (IPv6: one
         /// network of 64 bits); 0 for no limit. This machine has none.
         requests_per_second_per_address: u32 = "0", PER_SECOND;
+        /// TLS handshakes that one address (IPv6: one network of 64 bits) may begin in a second; 0
+        /// for no limit. This machine has none.
+        tls_handshakes_per_second_per_address: u32 = "0", PER_SECOND;
+        /// Long-polling sessions of Socket.IO that the node may have at once; 0 for 65536 for each
+        /// worker, which none exceeds.
+        polling_sessions: u64 = "0", Form::Number(0..=100_000_000);
+        /// Channels, topics or resources that one connection may be subscribed to.
+        subscriptions_per_connection: usize = "4096",
+            Form::Number(1..=SUBSCRIPTIONS_PER_CONNECTION_MAX as u64);
+        /// Longest name of a channel, or id of a resource, that clients and publishers may use, in
+        /// bytes. Forge's channels have at most 255 in any case.
+        channel_bytes: usize = "512", Form::Number(1..=CHANNEL_BYTES_MAX as u64);
+        /// Longest payload of a publication or data of a document, in bytes.
+        payload_bytes: usize = "1000000", Form::Number(1..=MESSAGE_BYTES_MAX as u64);
+        /// Publications that one WebSocket or session on long-polling may send in a second, unless
+        /// its client is an administrator; 0 for no limit.
+        publishes_per_second_per_connection: u32 = "0", PER_SECOND;
     }
 
     /// WebSockets of all interfaces.

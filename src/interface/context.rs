@@ -8,10 +8,11 @@ use rand::rngs::StdRng;
 
 use super::authenticators::Authenticators;
 use super::authorize::{Authorizer, Standing};
-use super::deflating::Deflating;
+use super::deflating::{Deflating, counted};
 use super::frame::Frame;
 use super::insforge::detached::Detached;
 use super::m2::loads::PendingLoads;
+use super::publish_rate::PublishRate;
 use super::shared::Shared;
 use crate::broker::directory::Subscriber;
 use crate::broker::index::Index;
@@ -75,6 +76,8 @@ pub struct Local {
     pub detached: Option<Box<Detached>>,
     /// Reads of documents that wait for the store.
     pub loads: PendingLoads,
+    /// The publications that connections have sent lately, if these have a limit.
+    pub publishes: PublishRate,
 }
 
 impl Local {
@@ -86,6 +89,7 @@ impl Local {
         counters: Arc<Counters>,
         random: StdRng,
     ) -> Self {
+        let deflated = counted(shared.config.websocket);
         Self {
             worker,
             index: Index::default(),
@@ -99,8 +103,11 @@ impl Local {
             random,
             dates: Dates::default(),
             counters,
-            detached: shared.recovery.map(|terms| Box::new(Detached::new(terms, shared.start))),
+            detached: shared
+                .recovery
+                .map(|terms| Box::new(Detached::new(terms, shared.start, deflated))),
             loads: PendingLoads::default(),
+            publishes: PublishRate::new(shared.config.limits.publishes_per_second_per_connection),
         }
     }
 
@@ -109,6 +116,7 @@ impl Local {
         Subscriptions {
             broker: &shared.broker,
             worker: self.worker,
+            most: shared.config.limits.subscriptions_per_connection,
             index: &mut self.index,
             leaves: &mut self.leaves,
             random: &mut self.random,
@@ -280,6 +288,11 @@ impl Context<'_> {
     ) -> Standing {
         let Local { authorizer, counters, .. } = &mut *self.local;
         authorizer.judge((self.shared, counters), self.id, (action, channel, credential))
+    }
+
+    /// Returns whether this connection may publish once more in this second, and counts it.
+    pub fn admit_publish(&mut self) -> bool {
+        self.local.publishes.admit(self.id, self.now.monotonic())
     }
 
     /// Returns whether at least half of the worker's own mailbox is free. Each command may need a

@@ -1,7 +1,8 @@
 //! Compression of messages for clients on WebSocket that have negotiated it.
 
+use crate::broker::budget::Deflated;
 use crate::codec::websocket::{self as wire, Deflater, Inflater, Tally};
-use crate::config::WebSocket;
+use crate::config::{Compression, WebSocket};
 use crate::limits::TURN_INFLATED_BYTES_MAX;
 use crate::message::{Encoding, FrameBytes, Publication};
 use crate::metrics::Counters;
@@ -16,6 +17,14 @@ pub struct Deflating {
     pub inflater: Inflater,
     /// Bytes of the messages that were inflated in this turn.
     inflated: usize,
+}
+
+/// Returns what the compressed frames of kept publications count for.
+pub fn counted(config: WebSocket) -> Deflated {
+    match config.compression {
+        Compression::Off => Deflated::default(),
+        Compression::On => Deflated::from(config.compression_bytes),
+    }
 }
 
 impl Deflating {

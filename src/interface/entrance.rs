@@ -64,7 +64,7 @@ pub fn entrance(http: &HttpContext<'_>, request: &Request) -> Entrance {
     if forge::http::is_ours(path) {
         return forge::http::entrance(http, request).map(Session::Forge, Call::Forge);
     }
-    insforge::rest::entrance(request).map(Session::Insforge, Call::Insforge)
+    insforge::rest::entrance(http, request).map(Session::Insforge, Call::Insforge)
 }
 
 /// Returns the refusal of a request before anything else is looked at, which is counted: its client

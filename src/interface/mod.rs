@@ -56,6 +56,7 @@ pub mod member;
 pub mod membership;
 pub mod next;
 mod polling;
+pub mod publish_rate;
 pub mod refusal_log;
 pub mod rest;
 pub mod resuming;

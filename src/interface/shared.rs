@@ -32,9 +32,9 @@ pub struct Shared {
     pub timings: EngineIo,
     /// The configuration of recovery; `None` if recovery is off.
     pub recovery: Option<Recovery>,
-    /// The configuration of Forge.
+    /// The configuration of Forge, within the limits for all interfaces.
     pub forge: Forge,
-    /// The configuration of M2.
+    /// The configuration of M2, within the limits for all interfaces.
     pub m2: M2,
     /// A random number that identifies this start of the node.
     pub start: u64,
@@ -82,6 +82,9 @@ impl Shared {
         let Recovery { window_ms, log_bytes } = config.recovery;
         let log_bytes = log_bytes.min(broker.memory.part(usize::MAX) / config.workers);
         let recovery = Recovery { window_ms, log_bytes };
+        let (limits, mut forge, mut m2) = (&config.limits, config.forge, config.m2.clone());
+        forge.payload_bytes = forge.payload_bytes.min(limits.payload_bytes);
+        m2.subscriptions = m2.subscriptions.min(limits.subscriptions_per_connection);
         Self {
             broker,
             membership: None,
@@ -89,8 +92,8 @@ impl Shared {
             tag: None,
             timings: config.engine_io.clone(),
             recovery: recovery.is_on().then_some(recovery),
-            forge: config.forge,
-            m2: config.m2.clone(),
+            forge,
+            m2,
             throttle: Throttle::new(&config.limits),
             config,
             start,

@@ -1,5 +1,5 @@
 //! The rates at which sessions may begin, and at which an address may send requests without a
-//! credential, and the connections that an address may have.
+//! credential or begin TLS handshakes, and the connections that an address may have.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -26,6 +26,9 @@ pub struct Throttle {
     /// Requests in a second for one address; 0 for no limit.
     requests: u32,
     addresses: Addresses,
+    /// TLS handshakes in a second for one address; 0 for no limit.
+    tls_handshakes: u32,
+    tls_addresses: Addresses,
     connections: Arc<Connections>,
 }
 
@@ -87,15 +90,14 @@ impl Throttle {
     /// Creates the state of these limits. It has memory for addresses only if they have a limit.
     pub fn new(limits: &Limits) -> Self {
         let requests = limits.requests_per_second_per_address;
-        let buckets = if requests > 0 { ADDRESS_BUCKETS } else { 0 };
+        let tls_handshakes = limits.tls_handshakes_per_second_per_address;
         Self {
             handshakes: limits.handshakes_per_second,
             begun: Mutex::default(),
             requests,
-            addresses: Addresses {
-                buckets: (0..buckets).map(|_| Mutex::default()).collect(),
-                hasher: RandomState::new(),
-            },
+            addresses: Addresses::new(requests),
+            tls_handshakes,
+            tls_addresses: Addresses::new(tls_handshakes),
             connections: Arc::new(Connections {
                 most: limits.connections_per_address,
                 of: Mutex::default(),
@@ -119,26 +121,40 @@ impl Throttle {
 
     /// Returns whether a request of this client is within the rate of its address, and counts it.
     pub(super) fn admit_request(&self, client: Peer, now: Millis) -> bool {
-        self.requests == 0 || self.charge(client, now)
+        self.addresses.charge(client, self.requests, now)
     }
 
     /// Counts a request of this client whose credential was refused like one without.
     pub fn note_refused(&self, client: Peer, request: &Request, now: Millis) {
         if self.requests > 0 && has_credential(request) {
-            self.charge(client, now);
+            self.addresses.charge(client, self.requests, now);
         }
     }
 
-    /// Takes a token of the client's address. Returns false if none is left.
-    fn charge(&self, client: Peer, now: Millis) -> bool {
-        let Some(network) = client.network() else { return true };
-        // Both, so that each has all of what its addresses use.
-        let taken = self.addresses.of(network).map(|bucket| take(bucket, self.requests, now));
-        taken.contains(&true)
+    /// Returns whether one more TLS handshake of this client is within the rate of its address, and
+    /// counts it.
+    pub fn admit_tls(&self, client: Peer, now: Millis) -> bool {
+        self.tls_addresses.charge(client, self.tls_handshakes, now)
     }
 }
 
 impl Addresses {
+    /// Creates the buckets for a rate. There are none if it is 0.
+    fn new(rate: u32) -> Self {
+        let buckets = if rate > 0 { ADDRESS_BUCKETS } else { 0 };
+        let buckets = (0..buckets).map(|_| Mutex::default()).collect();
+        Self { buckets, hasher: RandomState::new() }
+    }
+
+    /// Takes a token of the client's address. Returns false if none is left. A rate of 0 is no
+    /// limit.
+    fn charge(&self, client: Peer, rate: u32, now: Millis) -> bool {
+        let Some(network) = client.network().filter(|_| rate > 0) else { return true };
+        // Both, so that each has all of what its addresses use.
+        let taken = self.of(network).map(|bucket| take(bucket, rate, now));
+        taken.contains(&true)
+    }
+
     fn of(&self, network: Network) -> [&Mutex<Bucket>; 2] {
         let hash = self.hasher.hash_one(network);
         let bytes = hash.to_le_bytes();
@@ -165,13 +181,14 @@ mod tests {
 
     use super::*;
     use crate::codec::http::parse_head;
+    use crate::config::Config;
 
     fn throttle(handshakes_per_second: u32, requests_per_second_per_address: u32) -> Throttle {
         Throttle::new(&Limits {
-            connections: 0,
             connections_per_address: 2,
             handshakes_per_second,
             requests_per_second_per_address,
+            ..Config::defaults().limits
         })
     }
 

@@ -21,7 +21,9 @@ pub enum PollRefusal {
     UnknownSession,
     /// The session exists, but the request does not fit it.
     BadRequest,
-    /// The worker has as many sessions as it may.
+    /// The node has as many sessions as it may.
+    TooMany,
+    /// A queue of the node is full, or too little memory is free.
     Overloaded,
 }
 

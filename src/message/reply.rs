@@ -33,6 +33,12 @@ pub enum Refusal {
     TooManySubscriptions,
     /// The message is longer than allowed; the connection is closed.
     TooLarge,
+    /// The channel's name is longer than this many bytes.
+    LongChannel(usize),
+    /// The payload is longer than this many bytes.
+    LongPayload(usize),
+    /// The connection publishes more often than it may.
+    ConnectionRate,
     /// The channel's clients together publish more often than its definition allows.
     RateLimited,
     /// The cluster's stream cannot be reached or stores nothing. Nothing was published.

@@ -163,6 +163,13 @@ counters! {
             "Commands and requests refused, by reason.";
         refused_address_rate: "counter" "fanfare_refusals_total" "reason=\"address_rate\""
             "Commands and requests refused, by reason.";
+        refused_tls_handshakes: "counter" "fanfare_refusals_total" "reason=\"tls_handshakes\""
+            "Commands and requests refused, by reason.";
+        refused_polling_sessions:
+            "counter" "fanfare_refusals_total" "reason=\"polling_sessions\""
+            "Commands and requests refused, by reason.";
+        refused_connection_rate: "counter" "fanfare_refusals_total" "reason=\"connection_rate\""
+            "Commands and requests refused, by reason.";
         refused_proxy_headers: "counter" "fanfare_refusals_total" "reason=\"proxy_header\""
             "Commands and requests refused, by reason.";
         refused_not_subscribed: "counter" "fanfare_refusals_total" "reason=\"not_subscribed\""

@@ -47,6 +47,7 @@ use crate::config::listen::Listen;
 use crate::config::secrets::{self, Secrets};
 use crate::config::{Config, ConfigError};
 use crate::interface;
+use crate::interface::deflating::counted;
 use crate::interface::insforge::client_bundle::ClientBundle;
 use crate::mailbox::Mailboxes;
 use crate::metrics::{Metrics, heap};
@@ -220,7 +221,7 @@ fn store_file(config: &Config) -> PathBuf {
 
 /// Creates the directory of a node that may use `part` bytes for what channels keep.
 fn directory(config: &Config, part: usize, mailboxes: &Mailboxes) -> Directory {
-    let directory = Directory::new(Budgets::new(part))
+    let directory = Directory::new(Budgets::new(part).with_deflated(counted(config.websocket)))
         .with_logs(config.recovery.window_ms, config.recovery.log_bytes.min(part));
     match &mailboxes.stream {
         Some(stream) => directory.in_cluster(stream.interests.clone()),

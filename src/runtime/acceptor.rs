@@ -122,6 +122,9 @@ impl Acceptor {
             End::Broken(HttpError::BodyTooLong) => {
                 refusals.note("http", "a request body is longer than allowed", now);
             }
+            End::Handshakes => {
+                refusals.note_from(peer, "http", "the address begins too many TLS handshakes", now);
+            }
             End::Header(fault) => refusals.note_from(peer, "http", fault.why(), now),
             _ => {}
         }
@@ -173,7 +176,7 @@ impl Acceptor {
         let mut connection = HttpConnection::begin(wire, peer, is_spare, self.terms.clone());
         connection.enter(Entry { is_public: listener.is_public, ..Entry::default() });
         let config = &self.shared.interfaces.config;
-        let is_behind = listener.is_public || config.admin.listen.is_none();
+        let is_behind = listener.is_public || config.admin_places().is_empty();
         if config.proxy.protocol && is_behind {
             connection.expect_header(connection.is_shared());
         }

@@ -152,6 +152,8 @@ pub(super) enum Excess {
     Node,
     /// That of the client's address.
     Address,
+    /// That of the TLS handshakes of the client's address.
+    Handshakes,
 }
 
 /// Why a request could not be read, or a response not be sent.
@@ -172,6 +174,8 @@ pub(super) enum End {
     Header(HeaderFault),
     /// The connection cannot be encrypted. An alert that says so may be still to be sent.
     Sealed,
+    /// The client's address begins too many TLS handshakes. An alert is still to be sent.
+    Handshakes,
 }
 
 impl HttpConnection {

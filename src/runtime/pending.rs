@@ -141,10 +141,7 @@ pub(super) fn on_poll(worker: &mut Worker, mut asked: Asked) {
     }
     let Asked { ticket, poll, body } = asked;
     let answer = match poll {
-        Poll::Open(session) => match open(worker, session) {
-            Some(opening) => Ok(Polled::Payload(opening)),
-            None => Err(PollRefusal::Overloaded),
-        },
+        Poll::Open(session) => open(worker, session).map(Polled::Payload),
         Poll::Get(session) => match polling_slot(&mut worker.connections, &session) {
             Ok(slot) => return worker.handle(slot, |session, ctx, _| session.on_poll(ctx, ticket)),
             Err(refusal) => Err(refusal),
@@ -154,20 +151,31 @@ pub(super) fn on_poll(worker: &mut Worker, mut asked: Asked) {
     worker.shared.interfaces.broker.mailboxes.answer(ticket, answer);
 }
 
-/// Opens a long-polling session and returns the answer to its request; `None` if there are
-/// [`POLLING_SESSIONS_MAX`] already, or too little memory is free.
-fn open(worker: &mut Worker, session: Session) -> Option<Vec<u8>> {
+/// Opens a long-polling session and returns the answer to its request.
+///
+/// # Errors
+/// If the worker has [`POLLING_SESSIONS_MAX`] already, or the node as many as the configuration
+/// allows, which is counted; or if too little memory is free.
+fn open(worker: &mut Worker, session: Session) -> Result<Vec<u8>, PollRefusal> {
     let Worker { shared, local, .. } = worker;
-    let gauge = session.gauge(&local.counters)?;
-    let memory = &shared.interfaces.broker.memory;
-    if gauge.get() >= POLLING_SESSIONS_MAX || !memory.admit(NEWCOMER_BYTES) {
-        shared.interfaces.broker.mailboxes.unassign(worker.id);
-        return None;
+    let gauge = session.gauge(&local.counters).ok_or(PollRefusal::Overloaded)?;
+    let mailboxes = &shared.interfaces.broker.mailboxes;
+    let most = shared.interfaces.config.limits.polling_sessions;
+    let all = || shared.metrics.sum(|all| session.gauge(all).unwrap_or(&all.pollings));
+    if gauge.get() >= POLLING_SESSIONS_MAX || (most > 0 && all() >= most) {
+        mailboxes.unassign(worker.id);
+        local.counters.refused_polling_sessions.add(1);
+        return Err(PollRefusal::TooMany);
+    }
+    if !shared.interfaces.broker.memory.admit(NEWCOMER_BYTES) {
+        mailboxes.unassign(worker.id);
+        return Err(PollRefusal::Overloaded);
     }
     gauge.add(1);
     local.counters.opened.add(1);
     let id = worker.connections.insert(Connection::new(None, State::Open(session)));
-    worker.on(id.slot, |session, ctx, _| session.opening(ctx))?
+    let opening = worker.on(id.slot, |session, ctx, _| session.opening(ctx));
+    opening.flatten().ok_or(PollRefusal::Overloaded)
 }
 
 /// Ends a session because the client of one of its requests left, and may have missed packets. The

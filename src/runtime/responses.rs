@@ -18,6 +18,10 @@ pub(super) async fn refuse(
     let error = match end {
         // The responses to the requests before it are still to be sent.
         End::Gone | End::HalfClosed | End::Sealed => return drop(connection.flush().await),
+        End::Handshakes => {
+            counters.refused_tls_handshakes.add(1);
+            return drop(connection.flush().await);
+        }
         End::Slow(has_request) => {
             counters.http_timeouts.add(1);
             if !has_request {

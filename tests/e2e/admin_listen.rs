@@ -124,6 +124,40 @@ fn every_route_is_where_it_belongs() {
     }
 }
 
+/// Methods that a 405 may name, and one that no path takes.
+const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
+
+#[test]
+fn a_refused_method_is_told_those_that_are_served_there() {
+    let (apart, all) = (Apart::start(), Node::start());
+    let status = |node: &Node, method: &str, path: &str| {
+        let answer = node.request(method, path, &[], b"");
+        (answer.status, answer.header("allow").map(str::to_owned))
+    };
+    let mut told = 0;
+    for (_, path, _) in ROUTES {
+        let refused = METHODS.iter().map(|method| (*method, status(&apart.node, method, path)));
+        for (method, (_, allow)) in refused.filter(|(_, (status, _))| *status == 405) {
+            let allow = allow.unwrap_or_else(|| panic!("{method} {path} names no other"));
+            // An answer to HEAD has no body, which the client of this test expects.
+            for allowed in allow.split(", ").filter(|allowed| *allowed != "HEAD") {
+                let (served, _) = status(&apart.node, allowed, path);
+                assert_ne!(served, 405, "{path} names {allowed}");
+                let (expected, _) = status(&all, allowed, path);
+                assert_eq!(served, expected, "{path} names {allowed}");
+            }
+            told += 1;
+        }
+    }
+    assert!(told >= 20, "only {told} were refused");
+    let path = "/api/realtime/messages";
+    let named = |node: &Node| status(node, "PUT", path);
+    assert_eq!(named(&apart.node), (405, Some("GET, HEAD, POST".to_owned())));
+    assert_eq!(named(&all), (405, Some("GET, HEAD, POST, DELETE".to_owned())));
+    let admin = apart.admin("PUT", path, &Value::Null);
+    assert_eq!(admin.header("allow"), Some("GET, HEAD, POST, DELETE"));
+}
+
 #[test]
 fn clients_and_publishers_are_served_in_both_places() {
     let apart = Apart::start();

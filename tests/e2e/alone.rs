@@ -38,6 +38,8 @@ pub(crate) const ALONE: &[(&str, &str)] = &[
     ("history::history_outlives_the_node", ENDS),
     ("issuer::", "looks into one node's keys"),
     ("killed::", ENDS),
+    ("limits::commands::", "counts what one node has refused"),
+    ("limits::handshakes::", "looks into one node's listeners"),
     ("log::", LOG),
     ("m2::data::data_is_not_touched", ENDS),
     ("m2::data::documents_and_their_versions_outlive_a_restart", ENDS),

@@ -1,4 +1,8 @@
-//! The limits that an operator can set: connections, sessions in a second, requests of an address.
+//! The limits that an operator can set: connections, sessions in a second, requests of an address,
+//! and in the modules below those of what clients do.
+
+mod commands;
+mod handshakes;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Instant;

@@ -210,6 +210,22 @@ fn passed_sockets_are_served_and_outlive_the_node() {
 }
 
 #[test]
+fn a_passed_socket_of_administration_needs_no_proxy_header() {
+    let directory = tempfile::tempdir().expect("a directory of the test");
+    let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let admin = admin_socket(directory.path());
+    let port = public.local_addr().expect("it listens").port();
+    let variables = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=web:admin";
+    let configured =
+        [("FANFARE_PROXY_TRUSTED", "127.0.0.1, unix"), ("FANFARE_PROXY_PROTOCOL", "true")];
+    let mut node = Passed::spawn([public.into(), admin.into()], variables, &configured);
+    node.announced();
+    let socket = directory.path().join("admin.sock");
+    assert_eq!(http::request_unix(&socket, "GET", METRICS, &[], b"").status, 200);
+    assert_eq!(http::request(port, "GET", "/api/health", &[], b"").status, 400);
+}
+
+#[test]
 fn what_is_not_passed_stays_as_it_is_set() {
     let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = public.local_addr().expect("it listens").port();

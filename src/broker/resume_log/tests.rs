@@ -28,6 +28,33 @@ fn numbers(missed: &Option<Vec<(Position, Arc<Publication>)>>) -> Vec<u128> {
 }
 
 #[test]
+fn compressed_frames_count_and_displace_the_oldest() {
+    let long = |number: u128| {
+        let payload = "1".repeat(2_000).into();
+        let content = Content::Message { event: "e".into(), payload, sender: Sender::System };
+        Arc::new(Publication::new(id(number), Channel::from("a"), 0, content))
+    };
+    let (plain, deflated) = [Deflated::default(), Deflated::from(1_024)]
+        .map(|deflated| weight(&long(0), deflated))
+        .into();
+    assert_eq!(deflated - plain, (COPIES - 1) * 2_001);
+    let short = publication(1, "a");
+    assert_eq!(weight(&short, Deflated::from(4_096)), weight(&short, Deflated::default()));
+    let kept = |deflated: Deflated| {
+        let mut log = Log::new(1_000, 3 * plain).with_deflated(deflated);
+        for number in 1..=5 {
+            log.heard(long(number), 0);
+        }
+        let (kept, bytes) = (log.end() - log.start(), log.bytes());
+        log.trim(5_000);
+        assert_eq!(log.bytes(), 0, "what was counted is taken back");
+        (kept, bytes)
+    };
+    assert_eq!(kept(Deflated::default()), (3, 3 * plain));
+    assert_eq!(kept(Deflated::from(1_024)), (1, deflated));
+}
+
+#[test]
 fn what_follows_the_offset_is_missed_on_channels_that_are_heard() {
     let mut log = Log::new(1_000, UNBOUNDED);
     for (number, channel) in [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "b")] {

@@ -8,10 +8,10 @@ use super::session::{Opening, Session, Wanted};
 use crate::auth::keys::API_KEY_PREFIX;
 use crate::auth::{AuthError, bearer_token};
 use crate::codec::http::{Method, NotUtf8, Request, Response, query_pairs};
+use crate::config::Limits;
 use crate::interface::authenticators::Authenticators;
 use crate::interface::http::{Entrance, HttpContext, Upgrade, complete};
 use crate::interface::rest::{ApiError, Challenge};
-use crate::limits::CHANNEL_BYTES_MAX;
 use crate::message::{Channel, Role};
 
 /// The path of streams.
@@ -60,7 +60,7 @@ fn open(http: &HttpContext<'_>, request: &Request) -> Result<Session, ApiError> 
         );
         return Err(ApiError::no_certificate());
     }
-    let wanted = wanted(request)?;
+    let wanted = wanted(request, &http.shared.config.limits)?;
     let cors = complete(Response::empty(200), request, origins.as_deref()).headers;
     let key = rand::RngExt::random(&mut *http.random.borrow_mut());
     Ok(Session::new(credential, key, Opening::new(wanted, cors)))
@@ -96,7 +96,8 @@ fn unauthenticated(error: AuthError) -> ApiError {
 }
 
 /// Returns the channels of a stream, and the client's position in each if it resumes.
-fn wanted(request: &Request) -> Result<Wanted, ApiError> {
+fn wanted(request: &Request, limits: &Limits) -> Result<Wanted, ApiError> {
+    let most = CHANNELS_MAX.min(limits.subscriptions_per_connection);
     let mut channels: Vec<Channel> = Vec::new();
     for (name, value) in query_pairs(request.query.as_deref().unwrap_or_default()) {
         if name != "channel" {
@@ -106,15 +107,16 @@ fn wanted(request: &Request) -> Result<Wanted, ApiError> {
         if value.is_empty() {
             return Err(ApiError::invalid_input("channel: must not be empty"));
         }
-        if value.len() > CHANNEL_BYTES_MAX {
-            return Err(ApiError::invalid_input("channel: longer than 512 bytes"));
+        if value.len() > limits.channel_bytes {
+            let message = format!("channel: longer than {} bytes", limits.channel_bytes);
+            return Err(ApiError::invalid_input(message));
         }
         let channel = Channel::from(&*value);
         if !channels.contains(&channel) {
             channels.push(channel);
         }
-        if channels.len() > CHANNELS_MAX {
-            let message = format!("channel: a stream has at most {CHANNELS_MAX} channels");
+        if channels.len() > most {
+            let message = format!("channel: a stream has at most {most} channels");
             return Err(ApiError::invalid_input(message));
         }
     }
@@ -124,8 +126,6 @@ fn wanted(request: &Request) -> Result<Wanted, ApiError> {
     }
     Ok(Wanted { channels, received: received(request)? })
 }
-
-const _: () = assert!(CHANNEL_BYTES_MAX == 512, "the message above names the bound");
 
 /// Returns what the client says that it has received; `None` if it does not resume. A text that is
 /// not a cursor says that the client has been here, and nothing else.

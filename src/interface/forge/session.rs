@@ -231,8 +231,11 @@ fn reply(ctx: &mut Context<'_>, reply: &Reply, ack: Option<AckId>) {
 fn refuse(ctx: &mut Context<'_>, ack: Option<AckId>, fault: &Fault) {
     let counters = &ctx.local.counters;
     let counter = match fault {
-        Fault::Message | Fault::Input(_) | Fault::Channel(_) => &counters.refused_invalid,
+        Fault::Message | Fault::Input(_) | Fault::Channel(_) | Fault::LongChannel(_) => {
+            &counters.refused_invalid
+        }
         Fault::PayloadTooLarge | Fault::MessageTooLarge => &counters.refused_too_large,
+        Fault::ConnectionRate => &counters.refused_connection_rate,
         Fault::RateLimited => &counters.refused_rate_limited,
         Fault::Overloaded => &counters.refused_overloaded,
         Fault::Unavailable | Fault::Unknown(_) => &counters.refused_backplane,

@@ -25,7 +25,8 @@ use crate::interface::member::{self, SocketKey};
 use crate::mailbox::Publisher;
 use crate::message::{
     AckId, Action, Activation, Channel, ConnId, Content, Credential, Durability, Encoding, Mark,
-    MessageId, Ordered, Publication, Refusal, RepeatKey, ReplayWish, Reply, Settled, Transport,
+    MessageId, Ordered, Publication, Refusal, RepeatKey, ReplayWish, Reply, Role, Settled,
+    Transport,
 };
 use crate::metrics::Counters;
 
@@ -198,6 +199,9 @@ impl Client {
         if ctx.link.is_leaving() {
             return Err(Refusal::Overloaded);
         }
+        if credential.role != Role::ProjectAdmin && !ctx.admit_publish() {
+            return Err(Refusal::ConnectionRate);
+        }
         if !ctx.is_subscribed(channel) {
             return Err(Refusal::NotSubscribed);
         }
@@ -330,7 +334,7 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
     let counter = match refusal {
         Refusal::Overloaded => &counters.refused_overloaded,
         Refusal::HistoryFull => &counters.refused_history_queue,
-        Refusal::Invalid(_) => &counters.refused_invalid,
+        Refusal::Invalid(_) | Refusal::LongChannel(_) => &counters.refused_invalid,
         Refusal::SubscribeUnauthorized
         | Refusal::SubscribeUndefined
         | Refusal::PublishUnauthorized
@@ -340,7 +344,8 @@ fn count_refusal(counters: &Counters, refusal: Refusal) {
         | Refusal::Expired => &counters.refused_unauthorized,
         Refusal::NotSubscribed => &counters.refused_not_subscribed,
         Refusal::TooManySubscriptions => &counters.refused_subscriptions,
-        Refusal::TooLarge => &counters.refused_too_large,
+        Refusal::TooLarge | Refusal::LongPayload(_) => &counters.refused_too_large,
+        Refusal::ConnectionRate => &counters.refused_connection_rate,
         Refusal::RateLimited => &counters.refused_rate_limited,
         Refusal::Unavailable | Refusal::Unknown(_) => &counters.refused_backplane,
     };

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::recovery::Resume;
+use crate::broker::budget::Deflated;
 use crate::broker::directory::Directory;
 use crate::broker::link::ResumeState;
 use crate::broker::resume_log::{Log, Position, Sent};
@@ -104,11 +105,11 @@ pub(super) enum Found {
 impl Detached {
     /// Creates a worker's state, without sessions and with an empty log. `start` identifies the
     /// start of the node.
-    pub fn new(terms: Recovery, start: u64) -> Self {
+    pub fn new(terms: Recovery, start: u64, deflated: Deflated) -> Self {
         Self {
             terms,
             start,
-            log: Log::new(terms.window_ms, terms.log_bytes),
+            log: Log::new(terms.window_ms, terms.log_bytes).with_deflated(deflated),
             places: HashMap::new(),
             away: VecDeque::new(),
             changed: VecDeque::new(),
@@ -303,7 +304,7 @@ mod tests {
     const CONNECTION: ConnId = ConnId { worker: HERE, slot: 1, generation: 0 };
 
     fn detached() -> Detached {
-        Detached::new(Recovery { window_ms: 100, log_bytes: 1_000_000 }, 7)
+        Detached::new(Recovery { window_ms: 100, log_bytes: 1_000_000 }, 7, Deflated::default())
     }
 
     fn credential(id: &str) -> Arc<Credential> {

@@ -227,6 +227,9 @@ pub(in crate::interface) fn polled(answer: Result<Polled, PollRefusal>) -> Outco
         Err(PollRefusal::BadRequest) => {
             return Response::json(400, RequestError::BadRequest.json()).into();
         }
+        Err(PollRefusal::TooMany) => {
+            return Reply::from(ApiError::too_many_polling_sessions()).into();
+        }
         Err(PollRefusal::Overloaded) => return Reply::from(ApiError::overloaded()).into(),
     };
     Outcome { response, is_unfinished }

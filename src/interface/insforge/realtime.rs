@@ -161,7 +161,8 @@ impl Realtime {
         if !self.is_in(event.namespace) {
             return Err(Violation("an event before CONNECT"));
         }
-        let request = insforge::request(event, |payload| ctx.keep(payload));
+        let request =
+            insforge::request(event, &ctx.shared.config.limits, |payload| ctx.keep(payload));
         self.client.execute(ctx, request, event.ack);
         Ok(())
     }

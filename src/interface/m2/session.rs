@@ -92,6 +92,9 @@ impl Session {
     fn carry_out(&mut self, ctx: &mut Context<'_>, request: &Request<'_>) -> Result<(), Fault> {
         let scope = &self.party.scope;
         match *request {
+            Request::Subscribe(_, name) if name.len() > ctx.shared.config.limits.channel_bytes => {
+                Err(Fault::IdTooLong)
+            }
             Request::Subscribe(kind, name) => subscribe(ctx, &channel_of(scope, kind, name)),
             Request::Unsubscribe(kind, name) => {
                 let resource = channel_of(scope, kind, name);

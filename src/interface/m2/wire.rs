@@ -35,7 +35,8 @@ pub enum Fault {
     /// The message is longer than any may be; the connection is closed.
     #[error("Message too long")]
     TooLong,
-    /// The id of the resource is longer than [`RESOURCE_BYTES_MAX`].
+    /// The id of the resource is longer than [`RESOURCE_BYTES_MAX`], or than the configuration
+    /// allows.
     #[error("Resource id too long")]
     IdTooLong,
     /// The connection has as many subscriptions as it may have.

@@ -96,6 +96,12 @@ impl ApiError {
         Self::new(413, "PAYLOAD_TOO_LARGE", message)
     }
 
+    /// 413: the payload or the data of a publication, `what`, is longer than the node permits.
+    pub fn payload_too_long(what: &str, bytes_max: usize) -> Self {
+        Self::new(413, "PAYLOAD_TOO_LARGE", format!("{what}: longer than {bytes_max} bytes"))
+            .advise("Send less at once; the operator can raise limits.payload_bytes")
+    }
+
     /// 503 with `Retry-After`: a queue that the request needs is full. The request has changed
     /// nothing.
     pub fn overloaded() -> Self {
@@ -167,6 +173,14 @@ impl ApiError {
         Self::new(503, "OVERLOADED", message)
             .retry()
             .advise("Try again after a second; the operator can raise limits.connections")
+    }
+
+    /// 503 with `Retry-After`: the node has as many sessions on long-polling as it may have.
+    pub fn too_many_polling_sessions() -> Self {
+        let message = "The node has as many sessions on long-polling as it may have";
+        Self::new(503, "OVERLOADED", message)
+            .retry()
+            .advise("Connect with a WebSocket; the operator can raise limits.polling_sessions")
     }
 
     /// 429 with `Retry-After`: the caller's address has as many connections as it may have.

@@ -167,6 +167,18 @@ impl HttpConnection {
             Ok(_) if self.excess == Some(Excess::Node) => {}
             Ok(held) => self.count(held),
         }
+        self.count_handshake(peer);
+    }
+
+    /// Counts the handshake that begins on an encrypted connection of this client.
+    fn count_handshake(&mut self, peer: Peer) {
+        if self.tls.is_none() {
+            return;
+        }
+        let shared = &self.terms.shared;
+        if !shared.interfaces.throttle.admit_tls(peer, shared.clock.monotonic()) {
+            self.exceed(Excess::Handshakes);
+        }
     }
 
     /// Returns whether the connection is that of a trusted proxy which names the client of each

@@ -5,10 +5,14 @@ use std::io::IoSlice;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::{End, HttpConnection, READ_BYTES};
+use super::{End, Excess, HttpConnection, READ_BYTES};
 use crate::codec::http::HttpError;
 use crate::codec::tls::TlsError;
 use crate::runtime::transmit::send_slices;
+
+/// The fatal alert `internal_error` in the clear (RFC 8446 section 6.2), for a client whose
+/// handshake is not begun. No alert says that there are too many.
+const ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 
 impl HttpConnection {
     /// Returns whether keys are still to be agreed on.
@@ -28,6 +32,12 @@ impl HttpConnection {
 
     /// Appends what was received to `buffer`. Returns how many bytes; 0 if there are none.
     pub(super) fn receive_sealed(&mut self, buffer: &mut Vec<u8>) -> Result<usize, End> {
+        if self.excess == Some(Excess::Handshakes) {
+            // What follows is not encrypted.
+            self.tls = None;
+            self.output.extend_from_slice(&ALERT);
+            return Err(End::Handshakes);
+        }
         let terms = self.terms.clone();
         let mut received = terms.received.take();
         received.resize(READ_BYTES, 0);

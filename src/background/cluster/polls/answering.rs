@@ -109,7 +109,8 @@ impl Desk {
             Ok(Polled::Taken) => Reply::Taken,
             Err(PollRefusal::UnknownSession) => Reply::Unknown,
             Err(PollRefusal::BadRequest) => Reply::Unfit,
-            Err(PollRefusal::Overloaded) => Reply::Overloaded,
+            // No request of another node opens a session.
+            Err(PollRefusal::TooMany | PollRefusal::Overloaded) => Reply::Overloaded,
         };
         self.say(reply, short.encode()).await;
     }

@@ -62,6 +62,9 @@ pub struct Asked<'a> {
 /// Why a request is denied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Denied {
+    /// The channel's name is longer than this many bytes, which the configuration allows.
+    #[error("String must contain at most {0} byte(s)")]
+    LongChannel(usize),
     /// The realtime token is refused.
     #[error(transparent)]
     Token(TokenError),
@@ -92,6 +95,10 @@ pub fn authorize(
     now: Now,
 ) -> Result<(Channel, Option<Grant>), Denied> {
     let Asked { permission, channel, is_global, token, overrides } = *asked;
+    let bytes_max = shared.config.limits.channel_bytes;
+    if channel.len() > bytes_max {
+        return Err(Denied::LongChannel(bytes_max));
+    }
     let installation = origin.installation();
     let wanted = Wanted { channel, installation, permission };
     let grant = token.map(|token| auth.channel_token(token, &wanted, now.wall_seconds()));

@@ -267,6 +267,7 @@ fn refused(http: &HttpContext<'_>, denied: Denied) -> ForgeError {
     match denied {
         Denied::Token(error) => error.into(),
         Denied::RateLimited => rate_limited(http),
+        Denied::LongChannel(_) => ForgeError::malformed(format!("name: {denied}")),
         denied => ForgeError::not_allowed(denied.to_string()),
     }
 }

@@ -28,6 +28,9 @@ impl Session {
             Request::Connect(token) => self.connect(ctx, ack, token),
             Request::Subscribe { to, replay } => self.subscribe(ctx, ack, &to, replay),
             Request::Publish { to, payload, id } => {
+                if !ctx.admit_publish() {
+                    return Err(Fault::ConnectionRate);
+                }
                 if payload.value.len() > ctx.shared.forge.payload_bytes {
                     return Err(Fault::PayloadTooLarge);
                 }
@@ -100,6 +103,7 @@ impl Session {
             match (denied, permission) {
                 (Denied::Token(error), _) => Fault::Token(error),
                 (Denied::RateLimited, _) => Fault::RateLimited,
+                (Denied::LongChannel(bytes_max), _) => Fault::LongChannel(bytes_max),
                 (denied, Permission::Subscribe) => Fault::Unauthorized(denied.to_string()),
                 (denied, Permission::Publish) => Fault::PublishFailed(denied.to_string()),
             }

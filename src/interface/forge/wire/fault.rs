@@ -13,6 +13,8 @@ pub enum Fault {
     Input(&'static str),
     /// The name of the channel is not valid, for this reason.
     Channel(&'static str),
+    /// The name of the channel is longer than this many bytes.
+    LongChannel(usize),
     /// The client has not proved its context, or the context does not allow this; the text says
     /// why.
     Unauthorized(String),
@@ -26,6 +28,8 @@ pub enum Fault {
     PayloadTooLarge,
     /// The message is longer than any may be; the connection is closed.
     MessageTooLarge,
+    /// The connection publishes more often than it may.
+    ConnectionRate,
     /// The installation is above its rate.
     RateLimited,
     /// A queue of the node is full.

@@ -68,6 +68,10 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
             made = format!("channel: {problem}");
             (made.as_str(), "INVALID_INPUT")
         }
+        Fault::LongChannel(bytes_max) => {
+            made = format!("channel: String must contain at most {bytes_max} byte(s)");
+            (made.as_str(), "INVALID_INPUT")
+        }
         Fault::Unauthorized(_) => ("Unauthorized request", "UNAUTHORIZED"),
         Fault::OtherContext => ("Unauthorized request", "CONTEXT_MISMATCH"),
         Fault::Token(error) => {
@@ -77,6 +81,7 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
         Fault::PublishFailed(_) => ("Error publishing event to channel", "PUBLISH_FAILED"),
         Fault::PayloadTooLarge => ("The payload is too long", "PAYLOAD_TOO_LARGE"),
         Fault::MessageTooLarge => ("The message is too long", "PAYLOAD_TOO_LARGE"),
+        Fault::ConnectionRate => ("RATE_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"),
         Fault::RateLimited => ("RATE_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"),
         Fault::Overloaded => ("The node is overloaded; try again in a second", "OVERLOADED"),
         Fault::Unavailable => (UNAVAILABLE, "UNAVAILABLE"),
@@ -89,6 +94,7 @@ pub fn error(id: Option<AckId>, fault: &Fault) -> String {
     let detail = match fault {
         Fault::Unauthorized(detail) | Fault::PublishFailed(detail) => Some(detail.as_str()),
         Fault::OtherContext => Some("The token is for another place; open a new connection for it"),
+        Fault::ConnectionRate => Some("This connection publishes too often"),
         Fault::Unknown(id) => {
             detail_made = format!("Publish it again with the eventId {id}");
             Some(detail_made.as_str())

@@ -10,10 +10,11 @@ use serde_json::value::RawValue;
 use crate::broker::publish::{Submission, ToKeep};
 use crate::broker::received::Received;
 use crate::codec::json::push_number;
+use crate::config::Limits;
 use crate::interface::http::HttpContext;
 use crate::interface::rest::fields::{self, Read};
 use crate::interface::rest::{ApiError, Reply, durability};
-use crate::limits::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX};
+use crate::limits::EVENT_BYTES_MAX;
 use crate::message::{
     Channel, ChannelDefinition, Content, Credential, Durability, MessageId, Millis, Refused,
     RepeatKey, Sender, Spread, event_name_problem, iso_millis, payload_problem, push_iso_millis,
@@ -22,7 +23,7 @@ use crate::message::{
 /// A publication from a back end. It borrows from the request's body, except texts with escapes.
 #[derive(Clone, Debug)]
 struct Publish<'a> {
-    /// The channel's name, 1 to [`CHANNEL_BYTES_MAX`] bytes.
+    /// The channel's name, which is not empty.
     pub channel: Cow<'a, str>,
     /// The event name, 1 to [`EVENT_BYTES_MAX`] bytes and not reserved.
     pub event: Cow<'a, str>,
@@ -36,13 +37,13 @@ impl<'a> Publish<'a> {
     /// Parses the body of `POST /api/realtime/messages`.
     ///
     /// # Errors
-    /// 400 with the issues of all fields.
-    fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
+    /// 400 with the issues of all fields; 413 if the payload is too long.
+    fn parse(body: &'a [u8], limits: &Limits) -> Result<Self, ApiError> {
         let names = ["channel", "event", "payload", "messageId"];
         let [channel, event, payload, id] = fields::object(body, &names)?;
         let read = (
             fields::required("channel", channel)
-                .and_then(|value| fields::nonempty("channel", value, CHANNEL_BYTES_MAX)),
+                .and_then(|value| fields::nonempty("channel", value, limits.channel_bytes)),
             fields::required("event", event).and_then(read_event),
             fields::required("payload", payload).and_then(read_payload),
             fields::id("messageId", id),
@@ -51,6 +52,9 @@ impl<'a> Publish<'a> {
             let (channel, event, payload, id) = read;
             return Err(fields::refuse([channel.err(), event.err(), payload.err(), id.err()]));
         };
+        if payload.get().len() > limits.payload_bytes {
+            return Err(ApiError::payload_too_long("payload", limits.payload_bytes));
+        }
         Ok(Self { channel, event, payload, id })
     }
 }
@@ -89,7 +93,7 @@ pub(super) async fn publish(
     body: &Received,
 ) -> Result<Reply, ApiError> {
     let level = durability(query)?;
-    let wanted = Publish::parse(body)?;
+    let wanted = Publish::parse(body, &http.shared.config.limits)?;
     let definition = http.shared.broker.definitions.load().find(&wanted.channel).cloned();
     let definition = definition.ok_or_else(ApiError::channel_not_found)?;
     let level = level_on(&definition, level)?;
@@ -277,10 +281,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::Config;
+    use crate::limits::CHANNEL_BYTES_MAX;
     use crate::message::Audience;
 
+    fn parse(body: &[u8]) -> Result<Publish<'_>, ApiError> {
+        Publish::parse(body, &Config::defaults().limits)
+    }
+
     fn refused(body: &str) -> String {
-        let refusal = Publish::parse(body.as_bytes()).unwrap_err();
+        let refusal = parse(body.as_bytes()).unwrap_err();
         assert_eq!((refusal.status(), refusal.code()), (400, "INVALID_INPUT"));
         refusal.to_string()
     }
@@ -288,7 +298,7 @@ mod tests {
     #[test]
     fn a_publication_is_read_without_copying() {
         let body = br#"{"event":"moved","channel":"order:1","payload": {"b":1.0, "a":[ ]} }"#;
-        let publish = Publish::parse(body).unwrap();
+        let publish = parse(body).unwrap();
         assert!(matches!(publish.channel, Cow::Borrowed("order:1")));
         assert!(matches!(publish.event, Cow::Borrowed("moved")));
         assert_eq!(publish.payload.get(), r#"{"b":1.0, "a":[ ]}"#);
@@ -299,14 +309,14 @@ mod tests {
         for payload in ["null", "0", "-1.5e300", "\"\\ud83d\\ude00\"", "[]", "false", "{\"a\":{}}"]
         {
             let body = format!(r#"{{"channel":"c","event":"e","payload":{payload}}}"#);
-            assert_eq!(Publish::parse(body.as_bytes()).unwrap().payload.get(), payload);
+            assert_eq!(parse(body.as_bytes()).unwrap().payload.get(), payload);
         }
     }
 
     #[test]
     fn names_are_unescaped() {
         let body = br#"{"channel":"a\tb\u00e9","event":"\"e\"","payload":0}"#;
-        let publish = Publish::parse(body).unwrap();
+        let publish = parse(body).unwrap();
         assert_eq!((&*publish.channel, &*publish.event), ("a\tbé", "\"e\""));
     }
 

@@ -21,8 +21,12 @@ pub(in crate::interface) use route::is_administration;
 pub use route::{HEALTH, LIVE, Route};
 
 /// Decides how a request is served that belongs to no other interface.
-pub(in crate::interface) fn entrance<S>(request: &Request) -> Entrance<S, Route> {
-    match route::route(request.method_name(), &request.path) {
+pub(in crate::interface) fn entrance<S>(
+    http: &HttpContext<'_>,
+    request: &Request,
+) -> Entrance<S, Route> {
+    let line = (request.method_name(), &*request.path);
+    match route::route_at(line, http.caller.entry.is_public) {
         Ok(Route::Health) => Entrance::Health(health::reply),
         Ok(Route::Live) => Entrance::Respond(health::live().into()),
         Ok(route) => Entrance::Call(route),

@@ -79,6 +79,15 @@ pub(in crate::interface) fn is_administration(method: &str, path: &str) -> bool 
 /// # Errors
 /// 404 if the path is unknown; 405 with the allowed methods if the path has no such method.
 pub(super) fn route(method: &str, path: &str) -> Result<Route, ApiError> {
+    route_at((method, path), false)
+}
+
+/// Returns the call for a request line as [`route`] does. On a listener that leaves administration
+/// to others, `is_public`, the allowed methods are those that it serves.
+///
+/// # Errors
+/// As [`route`].
+pub(super) fn route_at((method, path): (&str, &str), is_public: bool) -> Result<Route, ApiError> {
     let sent = path;
     let path = path.strip_suffix('/').unwrap_or(path);
     let asked = if method == "HEAD" { "GET" } else { method };
@@ -96,7 +105,8 @@ pub(super) fn route(method: &str, path: &str) -> Result<Route, ApiError> {
                 ("POST", Route::Publish),
                 ("DELETE", Route::ClearMessages),
             ];
-            (by_method(asked, &routes), "GET, HEAD, POST, DELETE")
+            let allow = if is_public { "GET, HEAD, POST" } else { "GET, HEAD, POST, DELETE" };
+            (by_method(asked, &routes), allow)
         }
         "/api/realtime/messages/stats" => (by_method(asked, &[("GET", Route::Stats)]), "GET, HEAD"),
         "/api/realtime/config" => {

@@ -96,6 +96,17 @@ fn push_refusal(out: &mut String, refusal: Refusal) {
             ("TOO_MANY_SUBSCRIPTIONS", "This connection has reached its limit of subscriptions")
         }
         Refusal::TooLarge => ("PAYLOAD_TOO_LARGE", TOO_LARGE),
+        Refusal::LongChannel(bytes_max) => {
+            made = format!("channel: longer than {bytes_max} bytes");
+            ("INVALID_INPUT", made.as_str())
+        }
+        Refusal::LongPayload(bytes_max) => {
+            made = format!("payload: longer than {bytes_max} bytes");
+            ("PAYLOAD_TOO_LARGE", made.as_str())
+        }
+        Refusal::ConnectionRate => {
+            ("RATE_LIMITED", "The publish rate of this connection is exceeded")
+        }
         Refusal::RateLimited => ("RATE_LIMITED", "The publish rate of this channel is exceeded"),
         Refusal::Unavailable => ("BACKPLANE_UNAVAILABLE", UNAVAILABLE),
         Refusal::Unknown(_) => ("BACKPLANE_UNKNOWN", UNKNOWN),

@@ -6,9 +6,9 @@ use bytestring::ByteString;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::config::Limits;
 use crate::interface::insforge::command::Command;
 use crate::interface::insforge::socketio::{Event, text};
-use crate::limits::CHANNEL_BYTES_MAX;
 use crate::message::{
     Channel, Encoding, MessageId, Refusal, event_name_problem, given_id, payload_problem,
 };
@@ -56,7 +56,11 @@ enum Kind {
 /// Reads an event as a command. Event names in `REALTIME_…` and `realtime:…` form are equivalent,
 /// but the form used to subscribe selects the shape of the delivered messages. `keep` returns a
 /// payload that outlives the event.
-pub fn request(event: &Event<'_>, keep: impl FnOnce(&str) -> ByteString) -> Request {
+pub fn request(
+    event: &Event<'_>,
+    limits: &Limits,
+    keep: impl FnOnce(&str) -> ByteString,
+) -> Request {
     let kind = match &*event.name {
         "realtime:subscribe" => Kind::Subscribe(Encoding::Sdk),
         "REALTIME_SUBSCRIBE" => Kind::Subscribe(Encoding::Documented),
@@ -71,14 +75,14 @@ pub fn request(event: &Event<'_>, keep: impl FnOnce(&str) -> ByteString) -> Requ
     let Ok(argument) = serde_json::from_str::<Argument<'_>>(argument) else {
         return Request::Invalid(None, Refusal::Invalid("Each key may appear only once"));
     };
-    let channel = match channel(argument.channel) {
+    let channel = match channel(argument.channel, limits.channel_bytes) {
         Ok(channel) => channel,
         Err(refusal) => return Request::Invalid(None, refusal),
     };
     match kind {
         Kind::Subscribe(encoding) => Request::Command(Command::Subscribe { channel, encoding }),
         Kind::Unsubscribe => Request::Command(Command::Unsubscribe { channel }),
-        Kind::Publish => match publish(&argument) {
+        Kind::Publish => match publish(&argument, limits.payload_bytes) {
             Ok((event, payload, id)) => {
                 let (event, payload) = (event.into(), keep(payload));
                 Request::Command(Command::Publish { channel, event, payload, id })
@@ -95,14 +99,14 @@ fn authenticate(argument: Option<&str>) -> Request {
     }
 }
 
-fn channel(raw: Option<&RawValue>) -> Result<Channel, Refusal> {
+fn channel(raw: Option<&RawValue>, bytes_max: usize) -> Result<Channel, Refusal> {
     let raw = raw.ok_or(Refusal::Invalid("channel: Required"))?;
     let name = text(raw).ok_or(Refusal::Invalid("channel: Expected string"))?;
     if name.is_empty() {
         return Err(Refusal::Invalid("channel: String must contain at least 1 character(s)"));
     }
-    if name.len() > CHANNEL_BYTES_MAX {
-        return Err(Refusal::Invalid("channel: longer than 512 bytes"));
+    if name.len() > bytes_max {
+        return Err(Refusal::LongChannel(bytes_max));
     }
     Ok(Channel::from(&*name))
 }
@@ -110,6 +114,7 @@ fn channel(raw: Option<&RawValue>) -> Result<Channel, Refusal> {
 /// Returns the event name, the payload and the given id of a publish.
 fn publish<'a>(
     argument: &Argument<'a>,
+    payload_bytes_max: usize,
 ) -> Result<(Cow<'a, str>, &'a str, Option<MessageId>), Refusal> {
     let raw = argument.event.ok_or(Refusal::Invalid("event: Required"))?;
     let event = text(raw).ok_or(Refusal::Invalid("event: Expected string"))?;
@@ -122,6 +127,9 @@ fn publish<'a>(
     let payload = argument.payload.ok_or(Refusal::Invalid("payload: Required"))?;
     if let Some(problem) = payload_problem(payload.get()) {
         return Err(Refusal::Invalid(problem));
+    }
+    if payload.get().len() > payload_bytes_max {
+        return Err(Refusal::LongPayload(payload_bytes_max));
     }
     let id = match argument.message_id {
         Some(raw) if raw.get() != "null" => {
@@ -136,9 +144,10 @@ fn publish<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn read(event: &Event<'_>) -> Request {
-        request(event, |payload| payload.into())
+        request(event, &Config::defaults().limits, |payload| payload.into())
     }
 
     fn event<'a>(name: &'a str, first: Option<&'a str>) -> Event<'a> {

@@ -108,7 +108,13 @@ pub(in crate::interface) async fn run(
     route: Route,
     body: &Received,
 ) -> Reply {
+    let id_bytes_max = http.shared.config.limits.channel_bytes;
     let replied = match route {
+        // A longer one can still be read and deleted.
+        Route::Write(resource) if resource.id.len() > id_bytes_max => {
+            let message = format!("id: the id of a resource has at most {id_bytes_max} bytes");
+            Err(ApiError::invalid_input(message))
+        }
         Route::Write(resource) => store(http, request, (&resource, body), Named::write).await,
         Route::Delete(resource) => store(http, request, (&resource, body), Named::delete).await,
         Route::Look(resource) => look(http, request, &resource).await,
@@ -190,6 +196,10 @@ async fn store(
 ) -> Result<Reply, ApiError> {
     let (scope, query) = (writers_scope(http, request)?, request.query.as_deref());
     let what = read(resource, &scope, (query, body), http.now.wall, &|data| http.keep(body, data))?;
+    let bytes_max = http.shared.config.limits.payload_bytes;
+    if what.data.as_ref().is_some_and(|data| data.len() > bytes_max) {
+        return Err(ApiError::payload_too_long("data", bytes_max));
+    }
     let level = durability(query)?.unwrap_or(Durability::Stored);
     if !http.shared.broker.memory.admit(body.len()) {
         return Err(ApiError::overloaded());
