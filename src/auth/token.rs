@@ -17,7 +17,7 @@ use crate::message::{Credential, Role};
 /// Seconds by which an issuer's clock may be ahead of the node's before its new tokens are refused.
 /// Expiry has no such tolerance: a token is invalid from the second of its `exp`.
 const NOT_BEFORE_LEEWAY_S: u64 = 5;
-/// The `type` of InsForge's refresh tokens.
+/// The `type` of tokens that only serve to get other tokens.
 const REFRESH: &str = "refresh";
 
 /// Verifies a user's token at `now_s` seconds since the epoch. The caller bounds its length.

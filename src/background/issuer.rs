@@ -54,7 +54,7 @@ pub fn run(url: &str, fetched: &Fetched, tried: &SyncSender<()>) -> io::Result<(
                     Duration::from_millis(JWKS_AGAIN_MS)
                 }
             };
-            // Nobody waits any more after the first attempt.
+            // The start waits for the first attempt only.
             let _ = tried.try_send(());
             until_due(fetched, begun, wait).await;
         }

@@ -512,7 +512,7 @@ choices! {
     SlowConsumer: [Self::Close, Self::DropOldest];
 }
 
-/// Returns whether public keys may be fetched from a URL: nobody else can answer in its place.
+/// Returns whether public keys may be fetched from a URL: no other machine can answer in its place.
 fn is_for_keys(url: &Url) -> bool {
     let is_here = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
