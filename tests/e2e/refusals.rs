@@ -20,7 +20,7 @@ fn foreign() -> String {
 }
 
 /// Returns invalid tokens, each with the code and the text of what is wrong with it.
-fn tokens() -> [(String, &'static str, &'static str); 6] {
+fn tokens() -> [(String, &'static str, &'static str); 7] {
     let later = an_hour_from_now();
     [
         (sign(&json!({ "sub": "u", "exp": 1 })), "TOKEN_EXPIRED", "the token has expired"),
@@ -43,7 +43,12 @@ fn tokens() -> [(String, &'static str, &'static str); 6] {
         (
             sign(&json!({ "exp": later })),
             "TOKEN_SUBJECT_INVALID",
-            "the token's sub is missing, empty or not a string",
+            "the token's sub is missing, empty or neither a text nor a number",
+        ),
+        (
+            sign(&json!({ "sub": "u", "type": "refresh", "exp": later })),
+            "TOKEN_TYPE_INVALID",
+            "the token is a refresh token, which only its issuer takes",
         ),
     ]
 }
@@ -128,7 +133,10 @@ fn the_other_interfaces_tell_it_in_their_shapes() {
         match code {
             // Both ask about the audience and M2 about its own claims before the dates and the user.
             "TOKEN_SUBJECT_INVALID" => assert_eq!(m2.status, 401),
-            "TOKEN_EXPIRED" | "TOKEN_NOT_YET_VALID" | "TOKEN_AUDIENCE_INVALID" => {
+            "TOKEN_EXPIRED"
+            | "TOKEN_NOT_YET_VALID"
+            | "TOKEN_AUDIENCE_INVALID"
+            | "TOKEN_TYPE_INVALID" => {
                 assert_eq!((m2.status, &m2.json()["message"]), (401, &json!(why)));
             }
             _ => {
