@@ -154,7 +154,7 @@ async fn send_probe<D: Desk>(rows: &Rows<'_, D>) -> Result<Probe, Fault> {
     rows.desk.counts().waiting.sub(rows.desk.counts().waiting.get());
     rows.desk.counts().waiting.add(waiting.len() as u64);
     let sent = Instant::now();
-    // Every user of the database may notify. Nobody can guess the number.
+    // Every user of the database may notify, but cannot guess the number.
     let number = rand::random();
     let notify = format!("SELECT pg_notify('{ECHO}', '{number}')");
     rows.work.execute(&notify).await?;

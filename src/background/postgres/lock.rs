@@ -1,5 +1,5 @@
 //! The lock of the node that publishes rows. It is on a view that only those may lock who may
-//! update it, so that nobody else can keep the rows from being published.
+//! update it, so that no other user can keep the rows from being published.
 //!
 //! It lasts as long as a transaction, which has no snapshot between two queries: it keeps no row
 //! from being vacuumed.
@@ -12,7 +12,9 @@ use tokio_postgres::Client;
 use super::connection::{Link, in_time};
 use super::fault::Fault;
 use super::{Desk, Told};
-use crate::limits::{POSTGRES_BUSY_TIMES, POSTGRES_LOCK_MS, POSTGRES_SILENCE_MS};
+use crate::limits::{
+    POSTGRES_BUSY_TIMES, POSTGRES_LOCK_MS, POSTGRES_REFUSED_MS, POSTGRES_SILENCE_MS,
+};
 use crate::message::CaptureCondition;
 
 /// Takes the lock, or fails at once.
@@ -64,6 +66,7 @@ impl Holder {
 /// or leaves the rows to others.
 pub(super) async fn take<D: Desk>(link: &Link, told: &mut Told<'_, D>) -> Result<bool, Fault> {
     link.execute(UNLIMITED).await?;
+    let mut ended = None;
     loop {
         if told.desk.is_ending() || !told.desk.is_serving() {
             return Ok(false);
@@ -72,7 +75,8 @@ pub(super) async fn take<D: Desk>(link: &Link, told: &mut Told<'_, D>) -> Result
             None if try_take(link).await? => return Ok(true),
             None => {}
             Some(holder) if holder.is_silent => {
-                if end(link, &holder).await? {
+                if end(link, &holder, &mut ended).await? {
+                    sleep(Duration::from_millis(POSTGRES_REFUSED_MS)).await;
                     continue;
                 }
                 told.note(holder.trouble());
@@ -105,14 +109,17 @@ async fn holder(client: &Client) -> Result<Option<Holder>, Fault> {
     }))
 }
 
-/// Ends the session of a silent holder. Returns false if the user may not.
-async fn end(link: &Link, holder: &Holder) -> Result<bool, Fault> {
+/// Ends the session of a silent holder. `ended` is the last one that was ended. Returns false if
+/// the user may not.
+async fn end(link: &Link, holder: &Holder, ended: &mut Option<i32>) -> Result<bool, Fault> {
     let end = "SELECT pg_terminate_backend($1)";
     match in_time(link.client.execute(end, &[&holder.process])).await {
         Ok(_) => {
-            tracing::warn!(
-                "the node that publishes the rows of the database is silent: taking over"
-            );
+            if std::mem::replace(ended, holder.process) != holder.process {
+                tracing::warn!(
+                    "the node that publishes the rows of the database is silent: taking over"
+                );
+            }
             Ok(true)
         }
         Err(Fault::Denied(_)) => Ok(false),

@@ -1,4 +1,4 @@
-//! Which tables of messages can be used, whoever has made them.
+//! Which tables of messages can be used, also those that others have made.
 
 use std::collections::HashMap;
 

@@ -45,8 +45,11 @@ BEGIN
     RAISE EXCEPTION 'realtime.watch: % has a column with a name of the events'' own, _old or _keysOnly',
       watched USING ERRCODE = 'duplicate_column';
   END IF;
-  -- The first statement waits for other sessions that watch the table, and then finds what they
-  -- have made. The second one locks them out.
+  -- Sessions that watch the table at once wait for each other. Who may only make triggers may not
+  -- lock the table.
+  IF has_table_privilege(watched, 'UPDATE, DELETE, TRUNCATE') THEN
+    EXECUTE format('LOCK TABLE %I.%I IN SHARE ROW EXCLUSIVE MODE', place.nspname, place.relname);
+  END IF;
   WHILE NOT made LOOP
     BEGIN
       EXECUTE format(
