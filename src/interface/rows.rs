@@ -56,12 +56,12 @@ pub fn publish<'t>(
     (row, keeps): (&CapturedRow, bool),
     now: Now,
 ) -> Result<Sent<'t>, Refused> {
-    if let Some(problem) = problem(row) {
-        return Ok(Sent::Settled(Captured::Skipped(Skipped::Invalid(problem))));
+    if let Some((why, rule)) = problem(row) {
+        return Ok(Sent::Settled(Captured::Skipped(why, rule)));
     }
     let definition = shared.broker.definitions.load().find(&row.channel).cloned();
     let Some(definition) = definition else {
-        return Ok(Sent::Settled(Captured::Skipped(Skipped::NoChannel)));
+        return Ok(Sent::Settled(Captured::Skipped(Skipped::NoChannel, NO_CHANNEL)));
     };
     let keeps = keeps && !definition.options.ephemeral;
     let is_ordered = shared.broker.is_ordered(definition.options);
@@ -137,18 +137,24 @@ fn ordered<'t>(
 }
 
 /// Returns the rule that a row breaks, if it breaks one.
-fn problem(row: &CapturedRow) -> Option<&'static str> {
+fn problem(row: &CapturedRow) -> Option<(Skipped, &'static str)> {
     let bytes = row.event.len() + row.payload.len() + row.channel.len();
-    match (row.channel.len(), row.event.len()) {
-        (1..=CHANNEL_BYTES_MAX, 1..) if bytes <= MESSAGE_BYTES_MAX => {
-            event_name_problem(&row.event).or_else(|| payload_problem(&row.payload))
-        }
-        (1..=CHANNEL_BYTES_MAX, 1..) => Some("Row is longer than 1,000,000 bytes"),
-        (1..=CHANNEL_BYTES_MAX, 0) => Some("Event name is empty"),
-        _ => Some("Channel must have 1 to 512 bytes"),
+    if !(1..=CHANNEL_BYTES_MAX).contains(&row.channel.len()) {
+        return Some((Skipped::Channel, "Channel must have 1 to 512 bytes"));
     }
+    if row.event.is_empty() {
+        return Some((Skipped::Event, "Event name is empty"));
+    }
+    if let Some(rule) = event_name_problem(&row.event) {
+        return Some((Skipped::Event, rule));
+    }
+    if bytes > MESSAGE_BYTES_MAX {
+        return Some((Skipped::Length, "Row is longer than 1,000,000 bytes"));
+    }
+    payload_problem(&row.payload).map(|rule| (Skipped::Payload, rule))
 }
 
+const NO_CHANNEL: &str = "No enabled definition matches the channel";
 const _: () = assert!(CHANNEL_BYTES_MAX == 512 && MESSAGE_BYTES_MAX == 1_000_000, "as named above");
 
 #[cfg(test)]
@@ -166,16 +172,20 @@ mod tests {
             sender: Sender::System,
         };
         assert_eq!(problem(&row("orders", "INSERT", "{}")), None);
-        for row in [
-            row("", "INSERT", "{}"),
-            row(&"c".repeat(513), "INSERT", "{}"),
-            row("orders", "", "{}"),
-            row("orders", "connect", "{}"),
-            row("orders", "presence:join", "{}"),
-            row("orders", "INSERT", &format!("\"{}\"", "x".repeat(100_000))),
-            row("orders", "INSERT", &format!("{{\"x\":\"{}\"}}", "x".repeat(1_000_000))),
+        for (row, why) in [
+            (row("", "INSERT", "{}"), Skipped::Channel),
+            (row(&"c".repeat(513), "INSERT", "{}"), Skipped::Channel),
+            (row("orders", "", "{}"), Skipped::Event),
+            (row("orders", "connect", "{}"), Skipped::Event),
+            (row("orders", "presence:join", "{}"), Skipped::Event),
+            (row("orders", "INSERT", &format!("\"{}\"", "x".repeat(100_000))), Skipped::Payload),
+            (
+                row("orders", "INSERT", &format!("{{\"x\":\"{}\"}}", "x".repeat(1_000_000))),
+                Skipped::Length,
+            ),
         ] {
-            assert!(problem(&row).is_some(), "{} {}", row.channel, row.event);
+            let found = problem(&row).map(|(why, _)| why);
+            assert_eq!(found, Some(why), "{} {}", row.channel, row.event);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The bounds of a node that publishes rows of a PostgreSQL database. Each comment says what
 //! happens at the bound.
 
+use super::{CHANNEL_BYTES_MAX, EVENT_BYTES_MAX, MESSAGE_BYTES_MAX};
+
 /// Time for the database to take a connection, in milliseconds. Then the attempt has failed.
 pub const POSTGRES_CONNECT_MS: u64 = 5_000;
 /// Time for the database to answer a query, in milliseconds. Then the connections are given up.
@@ -34,3 +36,17 @@ pub const POSTGRES_REFUSED_MS: u64 = 10;
 pub const POSTGRES_PATIENCE_MS: u64 = 1_000;
 /// Answers to publications that may be under way. Two for each row of a batch.
 pub const POSTGRES_ANSWERS_MAX: usize = 2 * POSTGRES_BATCH_MAX;
+/// Rows that a node of a cluster has under way together. More follow when these are answered; if
+/// one of them must be tried again, the others may get ahead of it.
+pub const POSTGRES_WINDOW: usize = 64;
+/// Bytes of JSON that `realtime.publish` takes, which then refuses, and `realtime.watch` publishes,
+/// which then publishes the key alone.
+pub const POSTGRES_PAYLOAD_BYTES_MAX: usize = 900_000;
+/// How much longer the connection that holds the lock may be silent if a query of it runs: so many
+/// times [`POSTGRES_SILENCE_MS`].
+pub const POSTGRES_BUSY_TIMES: u64 = 10;
+
+const _: () = assert!(
+    POSTGRES_PAYLOAD_BYTES_MAX + CHANNEL_BYTES_MAX + EVENT_BYTES_MAX <= MESSAGE_BYTES_MAX,
+    "what realtime.publish takes is a message"
+);

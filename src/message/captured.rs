@@ -25,20 +25,31 @@ pub struct CapturedRow {
 pub enum Captured {
     /// It was published to this many subscribers.
     Published(u32),
-    /// It is not published, for this reason, and never will be.
-    Skipped(Skipped),
+    /// It is not published and never will be, for this reason: it breaks this rule.
+    Skipped(Skipped, &'static str),
     /// It must be published again under the same id, because the node or its cluster did not take
     /// it, or did not say so.
     Again,
 }
 
 /// Why a row is not published.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Skipped {
     /// No enabled definition matches its channel.
     NoChannel,
-    /// It breaks this rule.
-    Invalid(&'static str),
+    /// The name of its channel is empty or too long.
+    Channel,
+    /// Its event has no name, or one that is not allowed.
+    Event,
+    /// Its payload is not allowed.
+    Payload,
+    /// It is too long.
+    Length,
+}
+
+impl Skipped {
+    /// The reasons in their order, as metrics name them.
+    pub const NAMES: [&str; 5] = ["no_channel", "channel", "event", "payload", "length"];
 }
 
 /// The condition of a node that publishes rows of a database.

@@ -2,24 +2,53 @@
 
 use crate::limits::EVENT_BYTES_MAX;
 
+/// Defines a list of names, and the function that finds a name in it as fast as `match` does.
+macro_rules! names {
+    ($list:ident, $finds:ident, $($name:literal),+) => {
+        const $list: &[&str] = &[$($name),+];
+        fn $finds(name: &str) -> bool {
+            matches!(name, $($name)|+)
+        }
+    };
+}
+
+// Names that `socket.io-client` reserves: they would make it close the connection.
+names!(
+    OF_CLIENTS,
+    is_of_clients,
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener"
+);
+// Names of the node's own events on sockets and streams, which a client could imitate.
+names!(
+    OF_THE_SERVER,
+    is_of_the_server,
+    "presence:join",
+    "presence:leave",
+    "presence:sync",
+    "realtime:error",
+    "realtime:subscribed",
+    "gap"
+);
+
 /// Returns what is wrong with an event name, or `None`. The same rules hold for publishes over HTTP
-/// and over sockets.
-///
-/// Names that `socket.io-client` reserves would make it close the connection, and with names of the
-/// node's own events on sockets and streams a client could imitate these.
+/// and over sockets, and for rows of a database.
 pub fn event_name_problem(name: &str) -> Option<&'static str> {
     match name {
         _ if name.len() > EVENT_BYTES_MAX => Some(TOO_LONG),
-        "connect" | "connect_error" | "disconnect" | "disconnecting" | "newListener"
-        | "removeListener" => Some("Event name is reserved by Socket.IO"),
-        "presence:join"
-        | "presence:leave"
-        | "presence:sync"
-        | "realtime:error"
-        | "realtime:subscribed"
-        | "gap" => Some("Event name is reserved for the server"),
+        _ if is_of_clients(name) => Some("Event name is reserved by Socket.IO"),
+        _ if is_of_the_server(name) => Some("Event name is reserved for the server"),
         _ => None,
     }
+}
+
+/// Returns the names that no event may have.
+pub fn reserved_event_names() -> impl Iterator<Item = &'static str> {
+    OF_CLIENTS.iter().chain(OF_THE_SERVER).copied()
 }
 
 const TOO_LONG: &str = "Event name must be at most 512 bytes long";
@@ -31,21 +60,7 @@ mod tests {
 
     #[test]
     fn only_reserved_and_overlong_names_are_refused() {
-        let reserved = [
-            "connect",
-            "connect_error",
-            "disconnect",
-            "disconnecting",
-            "newListener",
-            "removeListener",
-            "presence:join",
-            "presence:leave",
-            "presence:sync",
-            "realtime:subscribed",
-            "realtime:error",
-            "gap",
-        ];
-        for name in reserved {
+        for name in reserved_event_names() {
             assert!(event_name_problem(name).is_some(), "{name}");
         }
         for name in [

@@ -40,7 +40,7 @@ pub use definition::{
     PresenceMode, Retain, SlowConsumer,
 };
 pub use document::{Decided, Document, DocumentKey, DocumentWrite, Found, Load};
-pub use event_name::event_name_problem;
+pub use event_name::{event_name_problem, reserved_event_names};
 pub use history::{
     Attempt, Durability, MessageName, MessageQuery, Position, Record, Stats, StatsQuery,
     StoredMessage, StreamPlace,

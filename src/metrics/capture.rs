@@ -1,6 +1,7 @@
 //! The counts of a node that publishes rows of a database.
 
 use super::{Counter, Text};
+use crate::message::Skipped;
 
 /// Counts of the thread that publishes rows. Each has one writer.
 #[derive(Debug, Default)]
@@ -9,10 +10,8 @@ pub struct CaptureCounts {
     pub rung: Counter,
     /// Rows published that a sweep found.
     pub swept: Counter,
-    /// Rows without a channel.
-    pub without_channel: Counter,
-    /// Rows that break a rule.
-    pub invalid: Counter,
+    /// Rows that are never published, by [`Skipped`].
+    pub skipped: [Counter; Skipped::NAMES.len()],
     /// Rows that were tried again.
     pub again: Counter,
     /// Connections that were made.
@@ -34,8 +33,9 @@ impl CaptureCounts {
         text.sample("found=\"sweep\"", self.swept.get());
         let help = "Rows that are never published, by reason; the log names them.";
         text.family("counter", "fanfare_postgres_rows_skipped_total", help);
-        text.sample("why=\"no_channel\"", self.without_channel.get());
-        text.sample("why=\"invalid\"", self.invalid.get());
+        for (name, count) in Skipped::NAMES.iter().zip(&self.skipped) {
+            text.sample(&format!("why=\"{name}\""), count.get());
+        }
         for (name, help, count) in [
             (
                 "rows_again_total",

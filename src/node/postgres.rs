@@ -9,6 +9,7 @@ use crate::background::postgres::{self, Answer, Desk, Report, Settings};
 use crate::config::{Config, Owner};
 use crate::interface::capture::Capture;
 use crate::interface::rows::publish;
+use crate::limits::{POSTGRES_BATCH_MAX, POSTGRES_WINDOW};
 use crate::mailbox::{CaptureEnds, Mailboxes, Tickets};
 use crate::message::{CaptureCondition, CapturedRow, Refused};
 use crate::metrics::capture::CaptureCounts;
@@ -83,6 +84,12 @@ impl Desk for Rows {
     fn is_serving(&self) -> bool {
         let membership = self.shared.interfaces.membership.as_ref();
         membership.is_none_or(|membership| membership.condition().is_serving())
+    }
+
+    fn window(&self) -> usize {
+        // On a lone node, an earlier row is posted before a later one, or both wait.
+        let is_in_cluster = self.shared.interfaces.membership.is_some();
+        if is_in_cluster { POSTGRES_WINDOW } else { POSTGRES_BATCH_MAX }
     }
 
     fn is_ending(&self) -> bool {

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
+use super::encrypted::Pair;
+
 const HOME: &str = "/usr/lib/postgresql";
 /// The user that the server runs as if the tests run as root, which it refuses.
 const USER: &str = "postgres";
@@ -24,6 +26,7 @@ pub(crate) struct Postgres {
     folder: TempDir,
     port: u16,
     process: Option<Child>,
+    is_encrypted: bool,
 }
 
 impl Postgres {
@@ -35,7 +38,7 @@ impl Postgres {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         drop(listener);
-        let mut postgres = Self { folder, port, process: None };
+        let mut postgres = Self { folder, port, process: None, is_encrypted: false };
         postgres.start_again();
         postgres
     }
@@ -43,6 +46,26 @@ impl Postgres {
     /// Returns the URL of the database.
     pub(crate) fn url(&self) -> String {
         url(self.port)
+    }
+
+    /// Returns the URL of the database for another role.
+    pub(crate) fn url_of(&self, role: &str) -> String {
+        self.url().replacen(&format!("//{USER}@"), &format!("//{role}@"), 1)
+    }
+
+    /// Starts the server again with this certificate, so that it encrypts.
+    pub(crate) fn encrypt(&mut self, pair: &Pair) {
+        self.kill();
+        for (file, name) in [(&pair.cert, "server.crt"), (&pair.key, "server.key")] {
+            let own = self.folder.path().join("data").join(name);
+            fs::copy(file, &own).expect("it can be copied");
+            succeed(Command::new("chmod").args(["600", path(&own)]));
+            if geteuid().is_root() {
+                succeed(Command::new("chown").args([USER, path(&own)]));
+            }
+        }
+        self.is_encrypted = true;
+        self.start_again();
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -103,6 +126,7 @@ impl Postgres {
         ] {
             server.args(["-c", setting]);
         }
+        server.args(["-c", if self.is_encrypted { "ssl=on" } else { "ssl=off" }]);
         server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.process = Some(server.spawn().expect("the server is installed"));
         let end = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! One pair of connections: the lock, the notifications, and which rows are next.
+//! Three connections: the lock, the notifications, and which rows are next.
 //!
 //! Notifications come in the order of commits. Before the first one is taken, a sweep publishes all
 //! rows that wait. Later, a row whose notification was lost is found so: the node notes which rows
@@ -9,25 +9,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::connection::{BELL, ECHO, Heard, Link, in_time};
 use super::fault::{Fault, beat};
-use super::rows::{Found, Rows, State};
+use super::rows::Rows;
+use super::sending::{Found, State};
 use super::settings::Settings;
 use super::{Desk, Told};
-use crate::limits::{
-    POSTGRES_BATCH_MAX, POSTGRES_BEAT_MS, POSTGRES_DEAF_MS, POSTGRES_LOCK_MS, POSTGRES_SILENCE_MS,
-    POSTGRES_SWEEP_MS,
-};
+use super::{install, lock, shape};
+use crate::limits::{POSTGRES_BATCH_MAX, POSTGRES_BEAT_MS, POSTGRES_DEAF_MS, POSTGRES_SWEEP_MS};
 use crate::mailbox::Tickets;
 use crate::message::CaptureCondition;
-
-/// The advisory lock of the node that captures. It stands for nothing.
-pub(super) const LOCK: (i32, i32) = (0x6661_6e66, 0x6172_6501);
 
 /// A look for rows whose notification was lost.
 struct Probe {
@@ -63,17 +59,19 @@ pub(super) async fn run<D: Desk>(
     state: &mut State,
 ) -> Result<(), Fault> {
     let desk = told.desk;
-    let mut link = Link::open(settings).await?;
-    check(&link.client).await?;
+    let holding = Link::open(settings).await?;
+    check(&holding.client).await?;
+    warn_of_doubles(&holding.client, settings, state).await?;
     desk.counts().connects.add(1);
-    if !lock(&mut link, told).await? {
+    if !lock::take(&holding, told).await? {
         return Ok(());
     }
+    let _beats = Task(tokio::spawn(keep_beating(holding.client.clone())));
+    // A connection in a transaction hears nothing.
+    let (mut link, work) = tokio::try_join!(Link::open(settings), Link::open(settings))?;
     link.execute(&format!("LISTEN {BELL}; LISTEN {ECHO}")).await?;
-    let _beats = Task(tokio::spawn(keep_beating(link.client.clone())));
-    let work = Link::open(settings).await?;
-    let mut rows =
-        Rows { work: &work, desk, tickets, state, writes_counts: settings.writes_counts };
+    let (holding, writes_counts) = (&holding, settings.writes_counts);
+    let mut rows = Rows { holding, work: &work, desk, tickets, state, writes_counts };
     rows.sweep().await?;
     told.note(CaptureCondition::Capturing);
     follow(&mut link, &mut rows).await
@@ -84,18 +82,19 @@ async fn follow<D: Desk>(link: &mut Link, rows: &mut Rows<'_, D>) -> Result<(), 
     let mut look = interval(Duration::from_millis(POSTGRES_BEAT_MS / 2));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let sweep_every = Duration::from_millis(POSTGRES_SWEEP_MS);
-    let (mut swept, mut number) = (Instant::now(), 0);
+    let mut swept = Instant::now();
     let mut probe: Option<Probe> = None;
     let mut heard = Vec::with_capacity(POSTGRES_BATCH_MAX);
     loop {
         if rows.desk.is_ending() || !rows.desk.is_serving() {
             return Ok(());
         }
+        rows.check_lock()?;
         tokio::select! {
             biased;
             count = link.heard.recv_many(&mut heard, POSTGRES_BATCH_MAX) => {
                 if count == 0 {
-                    return Err(Fault::Lost(lost(link).await));
+                    return Err(Fault::Lost(text_of((&mut link.ended).await)));
                 }
                 take(&mut heard, &mut probe, rows).await?;
             }
@@ -111,9 +110,8 @@ async fn follow<D: Desk>(link: &mut Link, rows: &mut Rows<'_, D>) -> Result<(), 
             // Notifications that wait may be in front of the node's own.
             Some(one) if one.is_late() && link.heard.is_empty() => return Err(Fault::Deaf),
             None if swept.elapsed() >= sweep_every => {
-                number += 1;
                 swept = Instant::now();
-                probe = Some(send_probe(rows, number).await?);
+                probe = Some(send_probe(rows).await?);
             }
             _ => {}
         }
@@ -121,8 +119,8 @@ async fn follow<D: Desk>(link: &mut Link, rows: &mut Rows<'_, D>) -> Result<(), 
 }
 
 /// Returns why a connection has ended.
-async fn lost(link: &mut Link) -> String {
-    (&mut link.ended).await.unwrap_or_else(|_| "the connection is closed".to_owned())
+fn text_of(ended: Result<String, JoinError>) -> String {
+    ended.unwrap_or_else(|_| "the connection is closed".to_owned())
 }
 
 /// Publishes the rows of notifications, in their order.
@@ -151,11 +149,13 @@ async fn take<D: Desk>(
     rows.publish_named(&rung, Found::Rung).await.map(drop)
 }
 
-async fn send_probe<D: Desk>(rows: &Rows<'_, D>, number: u64) -> Result<Probe, Fault> {
+async fn send_probe<D: Desk>(rows: &Rows<'_, D>) -> Result<Probe, Fault> {
     let waiting = rows.waiting().await?;
     rows.desk.counts().waiting.sub(rows.desk.counts().waiting.get());
     rows.desk.counts().waiting.add(waiting.len() as u64);
     let sent = Instant::now();
+    // Every user of the database may notify, but cannot guess the number.
+    let number = rand::random();
     let notify = format!("SELECT pg_notify('{ECHO}', '{number}')");
     rows.work.execute(&notify).await?;
     Ok(Probe { number, sent, waiting })
@@ -168,71 +168,27 @@ async fn keep_beating(client: Arc<Client>) {
     }
 }
 
-/// Takes the lock. Ends the connection of a holder that is silent. Returns false if the node stops
-/// or leaves the rows to others.
-async fn lock<D: Desk>(link: &mut Link, told: &mut Told<'_, D>) -> Result<bool, Fault> {
-    let (one, other) = LOCK;
-    loop {
-        if told.desk.is_ending() || !told.desk.is_serving() {
-            return Ok(false);
-        }
-        let take = "SELECT pg_try_advisory_lock($1, $2)";
-        if in_time(link.client.query_one(take, &[&one, &other])).await?.get(0) {
-            return Ok(true);
-        }
-        told.note(CaptureCondition::Waiting);
-        let silence = format!("{POSTGRES_SILENCE_MS} milliseconds");
-        let end = "SELECT pg_terminate_backend(a.pid) FROM pg_locks l \
-                   JOIN pg_stat_activity a ON a.pid = l.pid \
-                   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 \
-                   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-                   AND l.classid = $1::int4::oid AND l.objid = $2::int4::oid AND a.state = 'idle' \
-                   AND clock_timestamp() - a.state_change > $3::text::interval";
-        let ended = in_time(link.client.query(end, &[&one, &other, &silence])).await?;
-        if !ended.is_empty() {
-            tracing::warn!(
-                "the node that publishes the rows of the database is silent: taking over"
-            );
-            continue;
-        }
-        sleep(Duration::from_millis(POSTGRES_LOCK_MS)).await;
-    }
-}
-
 /// Checks that the database is prepared and the user may do what the node does.
 async fn check(client: &Client) -> Result<(), Fault> {
     let query = "SELECT to_regclass('realtime.messages') IS NOT NULL, \
-                 EXISTS (SELECT FROM pg_attribute WHERE attname = 'dispatched_at' \
-                   AND attrelid = to_regclass('realtime.messages') AND NOT attisdropped), \
-                 pg_is_in_recovery(), \
-                 EXISTS (SELECT FROM pg_attribute WHERE attname = 'id' AND atttypid = 'uuid'::regtype \
-                   AND attrelid = to_regclass('realtime.messages')), \
-                 current_setting('server_encoding') <> 'SQL_ASCII'";
+                 to_regclass('realtime.fanfare_capture') IS NOT NULL, pg_is_in_recovery()";
     let row = in_time(client.query_one(query, &[])).await?;
-    if !row.get::<_, bool>(0) {
-        return Err(Fault::NotInstalled("the table realtime.messages"));
-    }
-    if !row.get::<_, bool>(1) {
-        return Err(Fault::NotInstalled("the column realtime.messages.dispatched_at"));
-    }
     if row.get::<_, bool>(2) {
         let text = "the server is a standby, where rows cannot be marked: let `postgres.url` name \
                     the primary";
         return Err(Fault::Refused(text.to_owned()));
     }
-    if !row.get::<_, bool>(3) {
-        let text = "the column realtime.messages.id is not of the type uuid, which messages have their \
-                    ids from: change its type";
-        return Err(Fault::Refused(text.to_owned()));
+    if !row.get::<_, bool>(0) {
+        return Err(Fault::NotInstalled("the table realtime.messages"));
     }
-    if !row.get::<_, bool>(4) {
-        let text = "the database has the encoding SQL_ASCII, so that a row may be no text: use a \
-                    database with another encoding, such as UTF8";
-        return Err(Fault::Refused(text.to_owned()));
+    shape::check(client, false).await?;
+    if !row.get::<_, bool>(1) {
+        return Err(Fault::NotInstalled("the view realtime.fanfare_capture"));
     }
-    let query = "SELECT current_user::text, row_security_active('realtime.messages'), \
+    let query = "SELECT quote_ident(current_user), row_security_active('realtime.messages'), \
                  has_table_privilege('realtime.messages', 'SELECT') \
-                 AND has_table_privilege('realtime.messages', 'UPDATE')";
+                 AND has_table_privilege('realtime.messages', 'UPDATE'), \
+                 has_table_privilege('realtime.fanfare_capture', 'UPDATE')";
     let row = in_time(client.query_one(query, &[])).await?;
     let user: String = row.get(0);
     if row.get::<_, bool>(1) {
@@ -245,6 +201,25 @@ async fn check(client: &Client) -> Result<(), Fault> {
         return Err(Fault::Refused(format!(
             "{user} may not read and mark rows: GRANT SELECT, UPDATE ON realtime.messages TO {user}"
         )));
+    }
+    if !row.get::<_, bool>(3) {
+        return Err(Fault::Refused(format!(
+            "{user} may not take the lock of the node that publishes rows: GRANT UPDATE ON \
+             realtime.fanfare_capture TO {user}"
+        )));
+    }
+    Ok(())
+}
+
+/// Says once that others keep the rows that the node keeps, too.
+async fn warn_of_doubles(
+    client: &Client,
+    settings: &Settings,
+    state: &mut State,
+) -> Result<(), Fault> {
+    if settings.writes_counts && !state.has_said_twice && install::is_of_others(client).await? {
+        state.has_said_twice = true;
+        tracing::warn!("{}", install::KEPT_TWICE);
     }
     Ok(())
 }

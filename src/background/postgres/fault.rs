@@ -14,6 +14,20 @@ pub enum Fault {
     /// A connection was lost, or the server refused a statement.
     #[error("PostgreSQL ended the connection or refused a statement: {0}")]
     Lost(String),
+    /// The user of the URL lacks a right.
+    #[error(
+        "PostgreSQL denies what is needed: {0}; to serve, the user of `postgres.url` needs USAGE on \
+         the schema realtime, SELECT and UPDATE on realtime.messages, and UPDATE on \
+         realtime.fanfare_capture; to install and uninstall, it must own the schema, or be allowed \
+         to create it"
+    )]
+    Denied(String),
+    /// Another session holds a lock.
+    #[error(
+        "another session uses what is to be changed: {0}; stop the nodes that publish the rows of \
+         this database, and try again"
+    )]
+    Busy(String),
     /// The server has not answered in time.
     #[error("PostgreSQL has not answered in time")]
     Silent,
@@ -39,7 +53,13 @@ pub enum Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Self::Lost(describe(error))
+        let code = error.code().cloned();
+        let text = describe(error);
+        match code {
+            Some(SqlState::INSUFFICIENT_PRIVILEGE) => Self::Denied(text),
+            Some(SqlState::LOCK_NOT_AVAILABLE) => Self::Busy(text),
+            _ => Self::Lost(text),
+        }
     }
 }
 
@@ -61,7 +81,8 @@ fn advice(code: Option<&SqlState>) -> &'static str {
             "mend the user or the password in `postgres.url`, or pg_hba.conf of the server"
         }
         SqlState::INVALID_CATALOG_NAME => "mend the name of the database in `postgres.url`",
-        SqlState::TOO_MANY_CONNECTIONS => "raise max_connections of the server: a node takes two",
+        SqlState::TOO_MANY_CONNECTIONS => "raise max_connections of the server: a node takes three",
+        SqlState::INSUFFICIENT_PRIVILEGE => "GRANT CONNECT on the database to the user",
         _ => "it is tried again",
     }
 }
@@ -69,7 +90,9 @@ fn advice(code: Option<&SqlState>) -> &'static str {
 /// Returns an error with its causes, in one line. Errors of this crate hold no password.
 pub(super) fn describe(error: Error) -> String {
     if let Some(error) = error.as_db_error() {
-        return format!("{} ({})", error.message(), error.code().code());
+        let text = format!("{} ({})", error.message(), error.code().code());
+        let more = error.detail().map(|detail| format!("{text}: {}", detail.replace('\n', ", ")));
+        return more.unwrap_or(text);
     }
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -10,7 +10,13 @@ use tokio_postgres::Client;
 use super::connection::{Link, in_time};
 use super::fault::Fault;
 use super::settings::Settings;
+use super::shape;
 use parts::{Found, find};
+
+/// Said if others keep the rows that the node keeps, too.
+pub(super) const KEPT_TWICE: &str = "the table realtime.messages was made by others, who keep its \
+    rows as their history, and the history of this node keeps them once more: set `postgres.owner` \
+    to insforge, so that the node leaves history and webhooks to them";
 
 /// The lock under which one command changes the schema.
 const LOCK: &str = "SET LOCAL lock_timeout = '10s'; SET LOCAL search_path = pg_catalog; \
@@ -61,9 +67,9 @@ pub fn run(settings: &Settings, wish: Wish) -> Result<Report, Fault> {
         let link = Link::open(settings).await?;
         match wish {
             Wish::Status => status::report(&link.client, settings).await,
-            Wish::Install(change) => transaction(&link, change, None).await,
+            Wish::Install(change) => transaction(&link, settings, change, None).await,
             Wish::Uninstall { change, drops_data } => {
-                transaction(&link, change, Some(drops_data)).await
+                transaction(&link, settings, change, Some(drops_data)).await
             }
         }
     })
@@ -71,16 +77,32 @@ pub fn run(settings: &Settings, wish: Wish) -> Result<Report, Fault> {
 
 /// Plans and makes a change in one transaction. `removes` is `None` to install, and otherwise says
 /// whether data goes, too.
-async fn transaction(link: &Link, change: Change, removes: Option<bool>) -> Result<Report, Fault> {
+async fn transaction(
+    link: &Link,
+    settings: &Settings,
+    change: Change,
+    removes: Option<bool>,
+) -> Result<Report, Fault> {
     link.execute("BEGIN").await?;
     link.execute(LOCK).await?;
     let found = find(&link.client).await?;
-    let plan = match removes {
+    if found.is_record_hidden {
+        let text = "the user of `postgres.url` may not read realtime.fanfare_installed, which says what \
+                    was made here: let it name the owner of that table";
+        return Err(Fault::Refused(text.to_owned()));
+    }
+    if removes.is_none() && found.exists(parts::MESSAGES) {
+        shape::check(&link.client, true).await?;
+    }
+    let mut plan = match removes {
         None => plan::install(&found)?,
         Some(drops_data) => {
             plan::uninstall(&found, drops_data, &loose(&link.client, &found).await?)
         }
     };
+    if removes.is_none() && settings.writes_counts && has_others_rows(&found) {
+        plan.notes.push(format!("warning: {KEPT_TWICE}"));
+    }
     let sql = plan.statements.concat();
     if change == Change::Shown {
         link.execute("ROLLBACK").await?;
@@ -101,8 +123,17 @@ pub(super) struct Loose {
     pub(super) triggers: Vec<String>,
     /// The tables of ours with rows.
     pub(super) with_rows: Vec<&'static str>,
-    /// Whether the schema holds things of others.
-    pub(super) has_others: bool,
+    /// What others have in the schema: the first of it, for the operator.
+    pub(super) others: Vec<String>,
+}
+
+/// Returns whether others keep the rows of the table of messages, which they have made.
+pub(super) async fn is_of_others(client: &Client) -> Result<bool, Fault> {
+    Ok(has_others_rows(&find(client).await?))
+}
+
+fn has_others_rows(found: &Found) -> bool {
+    found.exists(parts::MESSAGES) && !found.is_ours(parts::MESSAGES) && !found.is_record_hidden
 }
 
 async fn loose(client: &Client, found: &Found) -> Result<Loose, Fault> {
@@ -126,11 +157,14 @@ async fn loose(client: &Client, found: &Found) -> Result<Loose, Fault> {
             loose.with_rows.push(table);
         }
     }
-    let query = "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'realtime'::regnamespace \
-                   AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND NOT relname = ANY ($1)) \
-                 OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'realtime'::regnamespace \
-                   AND NOT proname = ANY ($1))";
-    let ours: Vec<&str> = found.own_names();
-    loose.has_others = in_time(client.query_one(query, &[&ours])).await?.get(0);
+    let query = "SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend \
+                 WHERE refclassid = 'pg_namespace'::regclass AND refobjid = 'realtime'::regnamespace \
+                 AND NOT (classid = 'pg_class'::regclass AND objid = ANY ($1::text[]::regclass[]::oid[])) \
+                 AND NOT (classid = 'pg_proc'::regclass AND objid = ANY ($2::text[]::regprocedure[]::oid[])) \
+                 ORDER BY 1 LIMIT 5";
+    let relations = found.own(&["TABLE", "VIEW", "INDEX"]);
+    let functions = found.own(&["FUNCTION"]);
+    let rows = in_time(client.query(query, &[&relations, &functions])).await?;
+    loose.others = rows.iter().map(|row| row.get(0)).collect();
     Ok(loose)
 }

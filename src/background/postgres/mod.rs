@@ -5,16 +5,20 @@
 //! - `settings` reads the URL, `connection` and `tls` are the connection, and `fault` says why
 //!   there is none.
 //! - `install` makes, shows and removes the schema, whose statements are in `schema/`.
-//! - `capture` holds the lock and decides which rows are next; `rows` reads, publishes and marks
-//!   them.
+//! - `lock` makes one node of many capture. `capture` decides which rows are next; `rows` reads
+//!   and marks them, and `sending` publishes them.
+//! - `shape` says which tables can be used.
 //! - [`serve`] is the thread.
 
 mod capture;
 mod connection;
 mod fault;
 mod install;
+mod lock;
 mod rows;
+mod sending;
 mod settings;
+mod shape;
 mod tls;
 
 use std::future::Future;
@@ -33,7 +37,7 @@ use crate::limits::{
 use crate::mailbox::{Answered, CaptureEnds, Inbox, Slot, Tickets};
 use crate::message::{CaptureCondition, Captured, CapturedRow, Refused};
 use crate::metrics::capture::CaptureCounts;
-use rows::State;
+use sending::State;
 
 pub use fault::Fault;
 pub use install::{Change, Report, Wish, run};
@@ -52,6 +56,9 @@ pub trait Desk {
 
     /// Returns whether the node serves the channels that it would publish on.
     fn is_serving(&self) -> bool;
+
+    /// Returns how many rows may be under way together.
+    fn window(&self) -> usize;
 
     /// Returns whether the node stops.
     fn is_ending(&self) -> bool;

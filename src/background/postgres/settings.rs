@@ -1,5 +1,6 @@
 //! What `postgres.url` says, and whether the connection is encrypted.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,13 +51,7 @@ impl Settings {
         let (url, mode) = split(url.expose())?;
         let config: tokio_postgres::Config = url.parse().map_err(super::fault::describe)?;
         let mut config = config;
-        let is_local = config.get_hosts().iter().all(|host| match host {
-            Host::Tcp(name) => {
-                name == "localhost"
-                    || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-            }
-            Host::Unix(_) => true,
-        });
+        let is_local = is_local(&config);
         let is_plain = match mode.as_deref() {
             Some("disable") => true,
             None | Some("allow" | "prefer") => is_local,
@@ -96,12 +91,38 @@ fn split(url: &str) -> Result<(String, Option<String>), String> {
     Ok((if rest.is_empty() { base.to_owned() } else { format!("{base}?{rest}") }, mode))
 }
 
+/// Returns whether all servers are on this machine. An address (`hostaddr`) takes the place of what
+/// a name resolves to.
+fn is_local(config: &tokio_postgres::Config) -> bool {
+    let addresses = config.get_hostaddrs();
+    if !addresses.is_empty() {
+        return addresses.iter().all(IpAddr::is_loopback);
+    }
+    config.get_hosts().iter().all(|host| match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+        }
+        Host::Unix(_) => true,
+    })
+}
+
 fn place(config: &tokio_postgres::Config) -> String {
     let ports = config.get_ports();
+    let addresses = config.get_hostaddrs();
+    if config.get_hosts().is_empty() {
+        let named = addresses.iter().enumerate().map(|(at, address)| {
+            let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+            std::net::SocketAddr::new(*address, port).to_string()
+        });
+        return named.collect::<Vec<_>>().join(", ");
+    }
     let named = config.get_hosts().iter().enumerate().map(|(at, host)| {
         let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
         match host {
-            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Tcp(name) => match addresses.get(at) {
+                Some(address) => format!("{name}:{port} ({address})"),
+                None => format!("{name}:{port}"),
+            },
             Host::Unix(path) => path.display().to_string(),
         }
     });
@@ -128,6 +149,21 @@ mod tests {
             ("postgres://u@db.example.org/app?sslmode=prefer", SslMode::Require, &far),
             ("postgres://u@db.example.org/app?sslmode=verify-full", SslMode::Require, &far),
             ("postgresql://u@db.example.org?sslmode=disable", SslMode::Disable, &far),
+            (
+                "postgres://u@localhost/app?hostaddr=192.0.2.1",
+                SslMode::Require,
+                &"localhost:5432 (192.0.2.1)".to_owned(),
+            ),
+            (
+                "postgres://u@db.example.org/app?hostaddr=127.0.0.1",
+                SslMode::Disable,
+                &"db.example.org:5432 (127.0.0.1)".to_owned(),
+            ),
+            (
+                "postgres:///app?user=u&hostaddr=192.0.2.1",
+                SslMode::Require,
+                &"192.0.2.1:5432".to_owned(),
+            ),
         ] {
             assert_eq!(read(url), Ok((mode, place.clone())), "{url}");
         }

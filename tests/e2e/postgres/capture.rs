@@ -62,19 +62,84 @@ fn rows_are_heard_in_the_order_of_commits() {
 }
 
 #[test]
-fn rows_of_before_the_installation_are_no_events_and_rows_without_a_channel_are_counted() {
+fn rows_that_cannot_be_published_are_counted_and_logged_by_reason() {
     let postgres = installed();
     let node = node_of(postgres.url(), &["orders"]);
     wait_until_capturing(&node);
     let mut stream = listen(&node, &["orders"]);
-    postgres.sql(&publish("nowhere", 1));
-    postgres.sql("SELECT realtime.publish('orders', 'presence:join', '{}')");
-    postgres.sql(&publish("orders", 2));
+    let insert = |channel: &str, event: &str| {
+        format!(
+            "INSERT INTO realtime.messages (channel_name, event_name, payload) \
+             VALUES ('{channel}', '{event}', '{{}}');"
+        )
+    };
+    postgres.sql(&[publish("nowhere", 1), publish("nowhere", 2), insert("orders", "gap")].concat());
+    postgres.sql(&(insert("orders", "connect") + &publish("orders", 2)));
     assert_eq!(hear_numbers(&mut stream, 1), [2]);
-    assert_eq!(node.metric("fanfare_postgres_rows_skipped_total"), 2);
-    for wrong in ["'', 'e', '{}'", "repeat('c', 513), 'e', '{}'", "'c', NULL, '{}'"] {
-        assert!(postgres.try_sql(&format!("SELECT realtime.publish({wrong})")).is_err(), "{wrong}");
+    assert_eq!(node.metric("fanfare_postgres_rows_skipped_total"), 4);
+    let metrics = node.request("GET", "/metrics", &[], b"").body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    for (why, count) in [("no_channel", 2), ("event", 2), ("channel", 0), ("payload", 0)] {
+        let sample = format!("rows_skipped_total{{why=\"{why}\"}} {count}\n");
+        assert!(metrics.contains(&sample), "{sample}");
     }
+    for rule in ["has no channel", "reserved for the server", "reserved by Socket.IO"] {
+        assert!(node.output().contains(rule), "one reason hides another: {rule}");
+    }
+}
+
+#[test]
+fn publish_refuses_what_the_node_would_not_publish() {
+    let postgres = installed();
+    for (wrong, said) in [
+        ("'', 'e', '{}'", "1 to 512 bytes"),
+        ("repeat('c', 513), 'e', '{}'", "1 to 512 bytes"),
+        ("repeat('é', 257), 'e', '{}'", "1 to 512 bytes"),
+        ("'c', NULL, '{}'", "1 to 512 bytes"),
+        ("'c', repeat('e', 513), '{}'", "1 to 512 bytes"),
+        ("'c', 'connect', '{}'", "another name"),
+        ("'c', 'presence:join', '{}'", "another name"),
+        ("'c', 'e', to_jsonb(repeat('x', 65535))", "part of an object"),
+        ("'c', 'e', jsonb_build_array(repeat('x', 65535))", "part of an object"),
+        ("'c', 'e', jsonb_build_object('x', repeat('x', 900000))", "HINT"),
+    ] {
+        let error = postgres.try_sql(&format!("SELECT realtime.publish({wrong})")).unwrap_err();
+        assert!(error.contains(said), "{wrong}: {error}");
+    }
+    let node = node_of(postgres.url(), &["*"]);
+    postgres.sql(
+        "SELECT realtime.publish(repeat('c', 512), repeat('e', 512), to_jsonb(repeat('x', 65534))), \
+         realtime.publish('c', 'Connect', jsonb_build_object('x', repeat('x', 899000)))",
+    );
+    wait_until("they are published", || node.metric("fanfare_postgres_rows_total") == 2);
+    assert_eq!(node.metric("fanfare_postgres_rows_skipped_total"), 0);
+}
+
+#[test]
+fn long_rows_are_read_once() {
+    let postgres = installed();
+    // Text that does not become shorter: 40 rows of 640 kB.
+    postgres.sql(
+        "SELECT realtime.publish('orders', 'tick', jsonb_build_object('n', n, 'x', x)) \
+         FROM generate_series(0, 39) AS n, LATERAL (SELECT string_agg(md5(n || '-' || i), '') AS x \
+           FROM generate_series(1, 20000) AS i) AS texts",
+    );
+    let read = || -> u64 {
+        let blocks = "SELECT pg_stat_clear_snapshot(); SELECT toast_blks_hit + toast_blks_read \
+                      FROM pg_statio_user_tables WHERE relname = 'messages'";
+        postgres.sql(blocks).trim().parse().expect("it is a number")
+    };
+    let written = read();
+    let node = node_of(postgres.url(), &["orders"]);
+    wait_until("all are published", || node.metric("fanfare_postgres_rows_total") == 40);
+    drop(node);
+    let blocks: u64 = postgres
+        .sql("SELECT sum(pg_column_size(payload)) / 2000 FROM realtime.messages")
+        .parse()
+        .expect("it is a number");
+    wait_until("the server has counted", || read() > written);
+    let times = (read() - written) as f64 / blocks as f64;
+    assert!(times < 2.0, "each row was read {times:.1} times");
 }
 
 #[test]

@@ -80,3 +80,50 @@ fn a_database_that_cannot_be_reached_or_is_not_set_says_what_to_do() {
     assert!(error.contains("postgres.url") || error.contains("FANFARE_POSTGRES_URL"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
+
+#[test]
+fn uninstall_removes_nothing_of_others_and_says_what_it_is() {
+    let postgres = installed();
+    postgres.sql(
+        "CREATE TYPE realtime.colour AS ENUM ('red'); CREATE DOMAIN realtime.amount AS int; \
+         CREATE FUNCTION realtime.publish(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    );
+    let kept = succeed(&postgres.url(), &["uninstall"]);
+    for other in ["schema realtime, in which others have", "type realtime.colour", "publish(text)"]
+    {
+        assert!(kept.contains(other), "{other}: {kept}");
+    }
+    let left = "SELECT to_regtype('realtime.colour') IS NOT NULL \
+                AND to_regtype('realtime.amount') IS NOT NULL \
+                AND to_regprocedure('realtime.publish(text)') IS NOT NULL \
+                AND to_regclass('realtime.messages') IS NULL";
+    assert_eq!(postgres.sql(left), "t");
+}
+
+#[test]
+fn uninstall_says_what_others_have_made_of_the_tables() {
+    let postgres = installed();
+    postgres.sql("CREATE VIEW seen AS SELECT * FROM realtime.messages");
+    let output = fanfare(&postgres.url(), &["uninstall"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("view public.seen depends on"), "{error}");
+    assert_eq!(postgres.sql("SELECT count(*) FROM seen"), "0");
+}
+
+#[test]
+fn a_table_that_cannot_be_used_is_refused_before_anything_is_made() {
+    for (columns, said) in [
+        ("id text", "realtime.messages.id is not of the type uuid, but text"),
+        ("id uuid", "lacks the column channel_name"),
+    ] {
+        let postgres = Postgres::start();
+        postgres
+            .sql(&format!("CREATE SCHEMA realtime; CREATE TABLE realtime.messages ({columns})"));
+        let output = fanfare(&postgres.url(), &["install"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error.contains(said), "{error}");
+        assert_eq!(postgres.sql("SELECT to_regclass('realtime.channels') IS NULL"), "t");
+    }
+}

@@ -4,7 +4,9 @@ mod capture;
 mod cluster;
 mod install;
 mod load;
+mod lock;
 mod original;
+mod tls;
 mod watch;
 
 use std::process::{Command, Output};

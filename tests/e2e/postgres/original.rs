@@ -60,6 +60,7 @@ fn a_schema_that_exists_is_taken_as_it_is_and_given_back_so() {
     let before = postgres.sql(OTHERS);
     let made = succeed(&postgres.url(), &["install"]);
     assert!(made.contains("kept     table realtime.messages, which others have made"), "{made}");
+    assert!(made.contains("`postgres.owner`"), "{made}");
     assert_eq!(postgres.sql(OTHERS), before);
     assert_eq!(
         postgres.sql("SELECT count(*) FROM realtime.messages WHERE dispatched_at IS NULL"),
@@ -75,6 +76,7 @@ fn a_schema_that_exists_is_taken_as_it_is_and_given_back_so() {
         (&heard.data["messageId"], &heard.data["payload"]),
         (&json!(id), &json!({ "n": 2 }))
     );
+    assert!(node.output().contains("keeps them once more: set `postgres.owner`"));
     drop(node);
 
     let kept = succeed(&postgres.url(), &["uninstall", "--drop-data"]);
@@ -94,6 +96,7 @@ fn the_owner_of_the_rows_keeps_them_in_history() {
     });
     node.create_channel("orders");
     wait_until_capturing(&node);
+    assert!(!node.output().contains("`postgres.owner`"));
     let mut stream = listen(&node, &["orders"]);
     let sender = "00000000-0000-4000-8000-000000000001";
     postgres.sql(&format!(

@@ -1,8 +1,10 @@
 //! Tables whose changes are heard.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
-use super::{hear, installed, listen, node_of, wait_until_capturing};
+use super::{fanfare, hear, installed, listen, node_of, succeed, wait_until_capturing};
 
 const TABLE: &str =
     "CREATE TABLE orders (id int PRIMARY KEY, customer int, status text, note text)";
@@ -116,6 +118,9 @@ fn what_cannot_be_watched_is_refused_and_names_are_quoted() {
         "'orders', ''",
         "'orders', columns => ARRAY['nothing']",
         "'orders', columns => '{}'",
+        "'orders', columns => ARRAY[NULL]",
+        "'orders', columns => ARRAY['id', NULL]",
+        "'orders', columns => '{{id},{note}}'",
     ] {
         assert!(postgres.try_sql(&format!("SELECT realtime.watch({wrong})")).is_err(), "{wrong}");
     }
@@ -159,4 +164,68 @@ fn types_of_the_tables_owner_run_no_code_with_the_rights_of_the_schemas_owner() 
     let mut updated = row(5);
     updated["_old"] = json!({ "id": 1 });
     assert_eq!(payloads, [row(1), updated]);
+}
+
+#[test]
+fn no_row_of_a_table_is_too_long_to_be_written() {
+    let postgres = installed();
+    postgres.sql(
+        "CREATE TABLE orders (id int PRIMARY KEY, customer int, note text, extra json); \
+         SELECT realtime.watch('orders', 'customer:{customer}')",
+    );
+    let written = postgres.sql(
+        "INSERT INTO orders VALUES (1, 5, repeat('x', 268435456)); \
+         INSERT INTO orders VALUES (2, 5, NULL, '{\"text\": \"\\u0000\"}'); \
+         UPDATE orders SET id = 3 WHERE id = 1; DELETE FROM orders WHERE id = 2",
+    );
+    assert_eq!(written, "", "no warning");
+    let rows = postgres
+        .sql("SELECT channel_name, event_name, payload FROM realtime.messages ORDER BY ctid");
+    assert_eq!(
+        rows.lines().collect::<Vec<_>>(),
+        [
+            r#"customer:5|INSERT|{"id": 1, "_keysOnly": true}"#,
+            r#"customer:5|INSERT|{"id": 2, "_keysOnly": true}"#,
+            r#"customer:5|UPDATE|{"id": 3, "_old": {"id": 1}, "_keysOnly": true}"#,
+            r#"customer:5|DELETE|{"id": 2, "_old": {"id": 2}, "_keysOnly": true}"#,
+        ]
+    );
+}
+
+#[test]
+fn sessions_that_watch_a_table_at_once_do_not_fail() {
+    let postgres = installed();
+    postgres.sql(TABLE);
+    for _ in 0..3 {
+        thread::scope(|scope| {
+            let watching = || postgres.try_sql("SELECT realtime.watch('orders')");
+            let all: Vec<_> = (0..6).map(|_| scope.spawn(watching)).collect();
+            for one in all {
+                assert_eq!(one.join().expect("it ends"), Ok(String::new()));
+            }
+        });
+        postgres.sql("INSERT INTO orders VALUES (1); DELETE FROM orders");
+        assert_eq!(postgres.sql("SELECT realtime.unwatch('orders')"), "1");
+    }
+    assert_eq!(postgres.sql("SELECT count(*) FROM realtime.messages"), "6");
+}
+
+#[test]
+fn a_column_that_is_renamed_is_missed_aloud() {
+    let postgres = installed();
+    postgres.sql(TABLE);
+    postgres.sql("SELECT realtime.watch('orders', 'customer:{customer}', ARRAY['status'])");
+    succeed(&postgres.url(), &["status"]);
+    let said = postgres.sql(
+        "ALTER TABLE orders RENAME customer TO client; INSERT INTO orders VALUES (1, 5, 'new')",
+    );
+    assert!(said.contains("without the column customer") && said.contains("HINT"), "{said}");
+    assert_eq!(postgres.sql("SELECT count(*) FROM realtime.messages"), "0");
+    let output = fanfare(&postgres.url(), &["status"]);
+    let status = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        status.contains("orders on customer:{customer}, but its column customer is gone"),
+        "{status}"
+    );
 }

@@ -34,7 +34,7 @@ pub(super) struct Part {
 }
 
 /// All parts, each behind those that it needs.
-pub(super) const PARTS: [Part; 12] = [
+pub(super) const PARTS: [Part; 13] = [
     table(
         SCHEMA,
         "CREATE SCHEMA realtime;\n",
@@ -43,9 +43,7 @@ pub(super) const PARTS: [Part; 12] = [
     ),
     table(
         RECORD,
-        "-- What was made here, so that `fanfare postgres uninstall` removes nothing else.\n\
-         CREATE TABLE realtime.fanfare_installed (\n  part text PRIMARY KEY,\n  \
-         version text NOT NULL,\n  installed_at timestamptz NOT NULL DEFAULT now()\n);\n",
+        include_str!("../schema/record.sql"),
         "to_regclass('realtime.fanfare_installed') IS NOT NULL",
         "DROP TABLE realtime.fanfare_installed;\n",
     ),
@@ -75,6 +73,15 @@ pub(super) const PARTS: [Part; 12] = [
         "DROP INDEX realtime.fanfare_waiting;\n",
     ),
     Part {
+        may_be_foreign: false,
+        ..table(
+            "view realtime.fanfare_capture",
+            include_str!("../schema/capture.sql"),
+            "to_regclass('realtime.fanfare_capture') IS NOT NULL",
+            "DROP VIEW realtime.fanfare_capture;\n",
+        )
+    },
+    Part {
         may_be_foreign: true,
         ..function(
             "function realtime.publish",
@@ -102,6 +109,7 @@ pub(super) const PARTS: [Part; 12] = [
         include_str!("../schema/changed.sql"),
         "to_regprocedure('realtime.fanfare_changed()') IS NOT NULL",
         "DROP FUNCTION realtime.fanfare_changed();\n\
+         DROP FUNCTION realtime.fanfare_line(oid, text[]);\n\
          DROP FUNCTION realtime.fanfare_part(jsonb, text[]);\n\
          DROP FUNCTION realtime.fanfare_channel(text, jsonb);\n",
     ),
@@ -150,6 +158,8 @@ pub(super) struct Found {
     existing: Vec<&'static str>,
     /// The recorded parts, with their versions.
     recorded: HashMap<String, String>,
+    /// Whether the user may not read the record.
+    pub(super) is_record_hidden: bool,
 }
 
 impl Found {
@@ -167,11 +177,14 @@ impl Found {
         self.recorded.get(part.name).is_some_and(|version| *version != part.version())
     }
 
-    /// Returns the names of what `install` has made inside the schema.
-    pub(super) fn own_names(&self) -> Vec<&'static str> {
-        let ours = PARTS.iter().filter(|part| self.is_ours(part.name));
-        let named = ours.map(|part| part.name.rsplit('.').next().unwrap_or_default());
-        named.chain(["fanfare_part", "fanfare_channel"]).collect()
+    /// Returns the relations, or the functions with their arguments, that `install` has made.
+    pub(super) fn own(&self, kinds: &[&str]) -> Vec<&'static str> {
+        let drops = PARTS.iter().filter(|part| self.is_ours(part.name)).map(|part| part.drop);
+        let named = |line: &'static str| {
+            let (kind, name) = line.strip_prefix("DROP ")?.split_once(' ')?;
+            kinds.contains(&kind).then(|| name.trim_end_matches(';'))
+        };
+        drops.flat_map(str::lines).filter_map(named).collect()
     }
 }
 
@@ -183,10 +196,51 @@ pub(super) async fn find(client: &Client) -> Result<Found, Fault> {
     let existing = PARTS.iter().enumerate().filter(|(at, _)| row.get::<_, bool>(*at));
     let existing: Vec<_> = existing.map(|(_, part)| part.name).collect();
     let mut recorded = HashMap::new();
+    let mut is_record_hidden = false;
     if existing.contains(&RECORD) {
+        let query = "SELECT has_table_privilege('realtime.fanfare_installed', 'SELECT')";
+        is_record_hidden = !in_time(client.query_one(query, &[])).await?.get::<_, bool>(0);
+    }
+    if existing.contains(&RECORD) && !is_record_hidden {
         let query = "SELECT part, version FROM realtime.fanfare_installed";
         let rows = in_time(client.query(query, &[])).await?;
         recorded.extend(rows.iter().map(|row| (row.get(0), row.get(1))));
     }
-    Ok(Found { existing, recorded })
+    Ok(Found { existing, recorded, is_record_hidden })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::limits::{
+        CHANNEL_BYTES_MAX, EVENT_BYTES_MAX, POSTGRES_PAYLOAD_BYTES_MAX, SPREAD_BYTES_MAX,
+    };
+    use crate::message::reserved_event_names;
+
+    /// Returns the value of a constant in the function that publishes.
+    fn constant(name: &str) -> &'static str {
+        let start = format!("  {name} CONSTANT ");
+        let text = include_str!("../schema/publish.sql").split_once(&start).expect("it has it").1;
+        text.split_once(":= ").and_then(|(_, text)| text.split_once(';')).expect("it has a value").0
+    }
+
+    #[test]
+    fn publish_has_the_bounds_of_the_node() {
+        let number = |name| constant(name).parse().ok();
+        assert_eq!(number("name_max"), Some(CHANNEL_BYTES_MAX));
+        assert_eq!(number("name_max"), Some(EVENT_BYTES_MAX));
+        assert_eq!(number("payload_max"), Some(POSTGRES_PAYLOAD_BYTES_MAX));
+        assert_eq!(number("spread_max"), Some(SPREAD_BYTES_MAX));
+        let names = constant("reserved").trim_matches(['\'', '{', '}']).split(',').map(str::trim);
+        assert_eq!(names.collect::<BTreeSet<_>>(), reserved_event_names().collect());
+    }
+
+    #[test]
+    fn watch_has_the_bounds_of_the_node() {
+        let bound = format!("> {POSTGRES_PAYLOAD_BYTES_MAX} THEN");
+        assert!(include_str!("../schema/changed.sql").contains(&bound));
+        let bound = format!("NOT BETWEEN 1 AND {CHANNEL_BYTES_MAX}\n");
+        assert!(include_str!("../schema/watch.sql").contains(&bound));
+    }
 }

@@ -78,14 +78,15 @@ pub(super) fn uninstall(found: &Found, drops_data: bool, loose: &Loose) -> Plan 
             // They belong to the table.
             DISPATCHED_AT | WAITING => found.is_ours(MESSAGES) && has_rows(MESSAGES),
             RECORD => has_rows(CHANNELS) || has_rows(MESSAGES),
-            SCHEMA => has_rows(CHANNELS) || has_rows(MESSAGES) || loose.has_others,
+            SCHEMA => has_rows(CHANNELS) || has_rows(MESSAGES) || !loose.others.is_empty(),
             _ => false,
         }
     };
     for part in PARTS.iter().rev().filter(|part| found.is_ours(part.name)) {
         if is_kept(part.name) {
-            let is_shared = part.name == SCHEMA && loose.has_others;
-            let why = if is_shared { "which holds other things" } else { "with its rows" };
+            let is_shared = part.name == SCHEMA && !loose.others.is_empty();
+            let others = || format!("in which others have {}", loose.others.join(", "));
+            let why = if is_shared { others() } else { "with its rows".to_owned() };
             plan.notes.push(format!("kept     {}, {why}", part.name));
             continue;
         }

@@ -7,6 +7,7 @@ DECLARE
   place record;
   template text;
   wrong text;
+  made boolean := false;
 BEGIN
   SELECT n.nspname, c.relname, c.relkind, c.relrowsecurity OR EXISTS (
     SELECT FROM pg_class p WHERE p.relrowsecurity
@@ -32,10 +33,11 @@ BEGIN
     RAISE EXCEPTION 'realtime.watch: % has no column %', watched, wrong
       USING ERRCODE = 'undefined_column';
   END IF;
-  IF columns = '{}' OR octet_length(template) NOT BETWEEN 1 AND 512
+  IF columns IS NOT NULL AND (coalesce(array_ndims(columns), 0) <> 1
+    OR array_position(columns, NULL) IS NOT NULL) OR octet_length(template) NOT BETWEEN 1 AND 512
     OR regexp_replace(template, '\{[^{}]+\}', '', 'g') ~ '[{}]' THEN
     RAISE EXCEPTION 'realtime.watch: give a channel of 1 to 512 bytes, with whole {column} names, '
-      'and at least one column' USING ERRCODE = 'invalid_parameter_value';
+      'and at least one column, none of them NULL' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   PERFORM FROM pg_attribute a
   WHERE a.attrelid = watched AND a.attname IN ('_old', '_keysOnly') AND NOT a.attisdropped;
@@ -43,12 +45,24 @@ BEGIN
     RAISE EXCEPTION 'realtime.watch: % has a column with a name of the events'' own, _old or _keysOnly',
       watched USING ERRCODE = 'duplicate_column';
   END IF;
-  PERFORM realtime.unwatch(watched, template);
-  EXECUTE format(
-    'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %I.%I '
-    'FOR EACH ROW EXECUTE FUNCTION realtime.fanfare_changed(%L, %L, %L)',
-    'fanfare_watch_' || md5(template), place.nspname, place.relname,
-    template, coalesce(columns::text, ''), coalesce(ignore_rls, false)::text);
+  -- Sessions that watch the table at once wait for each other. Who may only make triggers may not
+  -- lock the table.
+  IF has_table_privilege(watched, 'UPDATE, DELETE, TRUNCATE') THEN
+    EXECUTE format('LOCK TABLE %I.%I IN SHARE ROW EXCLUSIVE MODE', place.nspname, place.relname);
+  END IF;
+  WHILE NOT made LOOP
+    BEGIN
+      EXECUTE format(
+        'CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %I.%I '
+        'FOR EACH ROW EXECUTE FUNCTION realtime.fanfare_changed(%L, %L, %L)',
+        'fanfare_watch_' || md5(template), place.nspname, place.relname,
+        template, coalesce(columns::text, ''), coalesce(ignore_rls, false)::text);
+      made := true;
+    EXCEPTION WHEN duplicate_object THEN
+      EXECUTE format('DROP TRIGGER IF EXISTS %I ON %I.%I',
+        'fanfare_watch_' || md5(template), place.nspname, place.relname);
+    END;
+  END LOOP;
 END
 $body$;
 REVOKE ALL ON FUNCTION realtime.watch(regclass, text, text[], boolean) FROM PUBLIC;
