@@ -259,7 +259,18 @@ fn a_mistake_with_passed_sockets_is_named() {
     let public = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
     let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let silent = OwnedFd::from(silent.expect("a socket"));
+    let name = format!("fanfare-test-abstract-{}", std::process::id());
+    let name = SocketAddr::from_abstract_name(name).expect("it is a name");
+    let hidden = UnixListener::bind_addr(&name).expect("it is bound");
+    let twice = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let twice = [OwnedFd::from(twice.try_clone().expect("a copy")), twice.into()];
     let cases = [
+        ([hidden.into(), null()], "LISTEN_FDS=1", "descriptor 3 (\"\") is an abstract unix socket"),
+        (
+            twice,
+            "LISTEN_FDS=2 LISTEN_FDNAMES=web:admin",
+            "is for everybody, and for administration",
+        ),
         ([listener(), null()], "LISTEN_FDS=2", "descriptor 4 (\"\") is not a TCP or unix socket"),
         ([datagram, null()], "LISTEN_FDS=1", "descriptor 3 (\"\") is not a TCP or unix socket"),
         ([silent, null()], "LISTEN_FDS=1 LISTEN_FDNAMES=web", "descriptor 3 (\"web\") is not"),
