@@ -13,6 +13,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The variable with the supervisor's socket: a path, or an abstract name behind `@`.
 const SOCKET: &str = "NOTIFY_SOCKET";
+/// A sign of life.
+const ALIVE: &str = "WATCHDOG=1";
 /// Time after which a supervisor that takes no messages is named in the log.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two tries to send what a supervisor has not taken.
@@ -87,7 +89,7 @@ impl Notify {
 
     /// Gives a sign of life.
     pub(super) fn alive(&self) {
-        self.send("WATCHDOG=1".to_owned());
+        self.send(ALIVE.to_owned());
     }
 
     /// Returns whether there is a supervisor.
@@ -120,7 +122,9 @@ impl Notify {
         let Some(way) = &self.0 else { return };
         let mut state = way.state();
         let has_thread = !state.kept.is_empty();
-        if state.kept.contains(&message) || (!has_thread && way.is_settled(&mut state, &message)) {
+        // One sign of life is as good as many.
+        let is_known = message == ALIVE && state.kept.contains(&message);
+        if is_known || (!has_thread && way.is_settled(&mut state, &message)) {
             return;
         }
         state.kept.push_back(message);
@@ -166,19 +170,25 @@ impl Way {
         loop {
             thread::sleep(PAUSE);
             let mut state = self.state();
-            while let Some(message) = state.kept.pop_front() {
-                if !self.is_settled(&mut state, &message) {
-                    state.kept.push_front(message);
-                    break;
-                }
-            }
-            if state.kept.is_empty() {
+            if self.has_sent_kept(&mut state) {
                 return;
             }
             if began.elapsed() > PATIENCE {
                 state.log(&io::ErrorKind::WouldBlock.into());
             }
         }
+    }
+
+    /// Sends messages that are kept until the supervisor takes no more. Returns whether none are
+    /// left.
+    fn has_sent_kept(&self, state: &mut State) -> bool {
+        while let Some(message) = state.kept.pop_front() {
+            if !self.is_settled(state, &message) {
+                state.kept.push_front(message);
+                return false;
+            }
+        }
+        true
     }
 }
 
