@@ -215,7 +215,8 @@ configuration! {
         key_file: Option<Vec<PathBuf>> = Unset, Form::Paths;
         /// PEM file with the authorities of back ends' certificates. If set, the API key and the
         /// tokens of administrators, writers and services count only if the client has shown a
-        /// certificate of one of these authorities, or has come directly to a unix socket.
+        /// certificate of one of these authorities, or has come directly to a unix socket of
+        /// administration.
         client_ca_file: Option<PathBuf> = Unset, Form::Path;
     }
 

@@ -104,19 +104,31 @@ impl Config {
     /// If the configuration must not be served there.
     pub fn take_passed(&mut self, passed: Passed) -> Result<(), ConfigError> {
         self.passed = passed;
+        if let Some(twice) = self.served_twice() {
+            return Err(format!(
+                "{twice} is for everybody, and for administration too (`{ADMIN}`, or a passed \
+                 socket of the name `admin`): each needs a place of its own"
+            )
+            .into());
+        }
         ConfigError::of(self.exposures())
     }
 
     /// Returns the mistake of a place that is public and for administration. The system may choose
     /// any number of ports.
     pub(super) fn place_twice(&self) -> Option<String> {
-        let is_chosen = |place: &Listen| matches!(place, Listen::Tcp(to) if to.port() == 0);
-        let mut both = self.admin_places().iter().filter(|place| self.listen.contains(place));
-        let twice = both.find(|place| !is_chosen(place))?;
+        let twice = self.served_twice()?;
         let at = self.place(ADMIN);
         Some(format!(
             "{at}: `{ADMIN}` has {twice}, which is in `listen`, too: it needs another place"
         ))
+    }
+
+    /// Returns a place that is public and for administration.
+    fn served_twice(&self) -> Option<&Listen> {
+        let is_chosen = |place: &Listen| matches!(place, Listen::Tcp(to) if to.port() == 0);
+        let mut both = self.admin_places().iter().filter(|place| self.places().contains(place));
+        both.find(|place| !is_chosen(place))
     }
 
     /// Returns whether clients encrypt, except on unix sockets.

@@ -80,7 +80,8 @@ impl Entry {
         let address = text.parse::<IpAddr>().map(IpNet::from);
         let network = address.or_else(|_| text.parse::<IpNet>());
         let network = network.map_err(|_| ProxyError::Network(text.to_owned()))?;
-        if network.prefix_len() == 0 {
+        // The second form is that of all of IPv4, written as IPv6.
+        if network.prefix_len() == 0 || canonical(network).prefix_len() == 0 {
             return Err(ProxyError::Everybody(text.to_owned()));
         }
         if network != network.trunc() {
@@ -152,6 +153,8 @@ mod tests {
             ("2001:db8::1/32", "has bits behind its prefix: write `2001:db8::/32`"),
             ("0.0.0.0/0", "trusts everybody"),
             ("::/0", "trusts everybody"),
+            ("::ffff:0:0/96", "trusts everybody"),
+            ("::ffff:0.0.0.0/96", "trusts everybody"),
             ("unix:/run/a", "is no address"),
         ];
         for (entry, part) in cases {

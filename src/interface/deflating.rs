@@ -3,7 +3,7 @@
 use crate::broker::budget::Deflated;
 use crate::codec::websocket::{self as wire, Deflater, Inflater, Tally};
 use crate::config::{Compression, WebSocket};
-use crate::limits::TURN_INFLATED_BYTES_MAX;
+use crate::limits::TURN_INFLATING_MAX;
 use crate::message::{Encoding, FrameBytes, Publication};
 use crate::metrics::Counters;
 
@@ -15,8 +15,8 @@ pub struct Deflating {
     deflater: Deflater,
     /// The inflater of clients' messages.
     pub inflater: Inflater,
-    /// Bytes of the messages that were inflated in this turn.
-    inflated: usize,
+    /// The work of inflating in this turn, in bytes.
+    work: usize,
 }
 
 /// Returns what the compressed frames of kept publications count for.
@@ -34,7 +34,7 @@ impl Deflating {
             bytes_min: config.compression_bytes,
             deflater: Deflater::default(),
             inflater: Inflater::default(),
-            inflated: 0,
+            work: 0,
         }
     }
 
@@ -65,10 +65,10 @@ impl Deflating {
         Some(frame)
     }
 
-    /// Adds what was inflated since the last call to the counters.
+    /// Adds what was inflated since the last call to the counters, and its work to the turn's.
     pub fn count_inflated(&mut self, counters: &Counters) {
         let Tally { messages, plain_bytes, deflated_bytes } = self.inflater.take_tally();
-        self.inflated = self.inflated.saturating_add(plain_bytes as usize);
+        self.work = self.work.saturating_add(self.inflater.take_work());
         counters.inflated.add(messages);
         counters.inflated_plain_bytes.add(plain_bytes);
         counters.inflated_bytes.add(deflated_bytes);
@@ -76,12 +76,12 @@ impl Deflating {
 
     /// Begins a turn of the worker.
     pub fn begin_turn(&mut self) {
-        self.inflated = 0;
+        self.work = 0;
     }
 
     /// Returns whether so much was inflated in this turn that others should have theirs.
     pub fn is_spent(&self) -> bool {
-        self.inflated >= TURN_INFLATED_BYTES_MAX
+        self.work >= TURN_INFLATING_MAX
     }
 
     fn is_long(&self, plain: &[u8]) -> bool {

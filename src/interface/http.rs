@@ -232,11 +232,20 @@ impl<'a> HttpContext<'a> {
 
     /// Returns whether credentials of back ends and administrators do not count in this request,
     /// because they do only beside a certificate of the client and the connection has none.
-    /// Programs that come directly to a unix socket need none: its permissions let them in.
+    /// Programs that come directly to a unix socket of administration need none, because its
+    /// permissions let them in. On other unix sockets they need one: a proxy that listens on a
+    /// network may pass requests on there without a header that says so.
     pub(super) fn lacks_certificate(&self, request: &Request) -> bool {
         self.shared.config.wants_certificates()
             && !self.caller.entry.is_certified
-            && (self.caller.address != Peer::Local || self.is_forwarded(request))
+            && !(self.is_for_administration()
+                && self.caller.address == Peer::Local
+                && !is_forwarded(request))
+    }
+
+    /// Returns whether the request has come in at a place that administration has for itself.
+    fn is_for_administration(&self) -> bool {
+        !self.caller.entry.is_public && !self.shared.config.admin_places().is_empty()
     }
 
     /// Checks that a credential of a back end or an administrator counts in this request.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -141,20 +141,32 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
 
 /// Listens on a path. A socket that a killed node has left there is replaced.
 fn listen_unix(path: &Path, mode: Mode) -> io::Result<Socket> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket {
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path)?;
-            }
-            _ => return Err(io::ErrorKind::AddrInUse.into()),
+    let address = SockAddr::unix(path)?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::other("there is a file that is not a socket"));
         }
+        Ok(_) if is_in_use(&address)? => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        let missing = format!("the directory {} does not exist", directory.display());
+        return Err(io::Error::other(missing));
     }
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    socket.bind(&address)?;
     fs::set_permissions(path, Permissions::from_mode(mode.0))?;
     socket.listen(BACKLOG)?;
     Ok(Socket::Unix(UnixListener::from(socket)))
+}
+
+/// Returns whether a process listens on a path. It is not waited for one that accepts nothing.
+fn is_in_use(address: &SockAddr) -> io::Result<bool> {
+    let client = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    client.set_nonblocking(true)?;
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    Ok(!client.connect(address).is_err_and(refused))
 }
 
 /// Stops listening, even if other threads hold the sockets: every accept that waits on them fails,

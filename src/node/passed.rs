@@ -54,12 +54,16 @@ impl PassedSockets {
         let mut sockets = ListenFd::from_env();
         let mut passed = Self::default();
         for (at, name) in names.iter().enumerate() {
+            let named = format!("descriptor {} ({name:?}) is", FIRST + at);
             let socket = socket(&mut sockets, at).map_err(|error| {
-                mistake(format!(
-                    "descriptor {} ({name:?}) is not a TCP or unix socket that listens: {error}",
-                    FIRST + at
-                ))
+                mistake(format!("{named} not a TCP or unix socket that listens: {error}"))
             })?;
+            if is_without_path(&socket) {
+                return Err(mistake(format!(
+                    "{named} an abstract unix socket, which every user of this machine may use: \
+                     give it a path"
+                )));
+            }
             if name == ADMIN { &mut passed.admin } else { &mut passed.everybody }.push(socket);
         }
         Ok(passed)
@@ -75,7 +79,13 @@ impl PassedSockets {
     }
 }
 
-/// Returns the place where a socket listens. That of an abstract name is an empty path.
+/// Returns whether a unix socket has no path, and so no permissions.
+fn is_without_path(socket: &Socket) -> bool {
+    let Socket::Unix(socket) = socket else { return false };
+    !socket.local_addr().is_ok_and(|address| address.as_pathname().is_some())
+}
+
+/// Returns the place where a socket listens.
 ///
 /// # Errors
 /// If the system does not say it.

@@ -106,7 +106,7 @@ impl<R: Fn() -> Result<Config, ConfigError>> Reloader<R> {
                 format!("serving; not reloaded: {first}")
             }
         };
-        self.notify.ready(&status);
+        self.notify.reloaded(&status);
         reloaded
     }
 

@@ -118,6 +118,8 @@ pub(super) struct HttpConnection {
     slot: u32,
     /// Whether its descriptor is one of those that are kept back.
     is_spare: bool,
+    /// Whether its client has sent nothing so far.
+    is_silent: bool,
     /// Which limit of connections this one is beyond, and what it counts at its address.
     excess: Option<Excess>,
     counted: Option<Held>,
@@ -192,6 +194,7 @@ impl HttpConnection {
             socket: Some(socket),
             slot,
             is_spare,
+            is_silent: true,
             excess: None,
             counted: None,
             peer,
@@ -272,7 +275,8 @@ impl HttpConnection {
             return self.say_end();
         }
         let now = self.terms.shared.clock.monotonic();
-        let is_idle = self.unread().is_empty() && !self.is_handshaking() && !self.is_beginning();
+        let has_begun = self.has_begun() || self.is_handshaking() || self.is_beginning();
+        let is_idle = !has_begun || (self.is_brief() && self.is_silent);
         let due = if is_idle {
             now + self.times().idle_timeout_ms
         } else {
@@ -389,6 +393,7 @@ impl HttpConnection {
             match recv(self.socket(), spare_capacity(buffer), RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(End::HalfClosed),
                 Ok((_, length)) => {
+                    self.is_silent = false;
                     self.terms.counters.http_bytes_received.add(length as u64);
                     return Ok(length);
                 }

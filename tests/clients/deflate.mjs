@@ -36,6 +36,15 @@ function compressedFrame(text) {
   return Buffer.concat([head, payload]);
 }
 
+/** A masked text frame of a long payload, with a mask that changes nothing. */
+function longFrame(first, payload) {
+  assert.ok(payload.length >= 65_536);
+  const head = Buffer.alloc(14);
+  head.set([first, 0x80 | 127]);
+  head.writeBigUInt64BE(BigInt(payload.length), 2);
+  return Buffer.concat([head, payload]);
+}
+
 const isCompressed = (socket) => socket.extensions === EXTENSION;
 
 async function connect(options) {
@@ -191,6 +200,42 @@ await harness.runCases({
     const all = performance.now() - began;
     console.log(`of ${all} ms the other client waited ${longest} ms at once`);
     assert.ok(longest < all / 4, `of ${all} ms the other client waited ${longest} ms at once`);
+  },
+
+  async blocks_without_content_cost_others_no_time() {
+    const { socket: other } = await open('/socket.io/?EIO=4&transport=websocket', DOES_NOT);
+    // Returns how long the other client waits at most while eight send this before any credential.
+    const longestBeside = async (frame, expected) => {
+      const opening = Array.from({ length: 8 }, () => open('/socket.io/?EIO=4&transport=websocket', COMPRESSES));
+      const sockets = (await Promise.all(opening)).map(({ socket }) => socket);
+      const ends = [];
+      for (const socket of sockets) {
+        socket.on('error', () => {});
+        socket.once('pong', () => ends.push('pong'));
+        socket.once('close', (code) => ends.push(code));
+        socket._socket.write(frame);
+        socket.ping();
+      }
+      let longest = 0;
+      while (ends.length < sockets.length) {
+        const asked = performance.now();
+        other.ping();
+        await next(other, 'pong');
+        longest = Math.max(longest, performance.now() - asked);
+      }
+      assert.deepEqual(ends, Array(8).fill(expected));
+      for (const socket of sockets) socket.terminate();
+      return longest;
+    };
+    // An answer to a heartbeat, which needs no credential.
+    const plain = await longestBeside(longFrame(0x81, Buffer.from('3'.padEnd(990_000))), 'pong');
+    for (const [block, count] of [['0208208000', 198_000], ['0300', 490_000]]) {
+      const blocks = Buffer.from(block.repeat(count), 'hex');
+      const hostile = await longestBeside(longFrame(0xc1, blocks), 1007);
+      const seen = `the other client waited ${hostile} ms, and ${plain} ms beside plain messages`;
+      console.log(seen);
+      assert.ok(hostile < 1_000 + 4 * plain, seen);
+    }
   },
 
   async a_bomb_is_refused() {

@@ -29,6 +29,7 @@ mod mixed {
         subscribers_of_forge_hear_the_same,
         subscribers_of_m2_hear_the_same,
         long_messages_that_are_short_on_the_wire_leave_others_their_turn,
+        blocks_without_content_cost_others_no_time,
         a_bomb_is_refused,
     ] }
 }

@@ -50,6 +50,34 @@ fn check(driver: &'static [(&str, &str)]) {
     Ear::over_websocket(node.port(), ANON_KEY);
 }
 
+/// Connections that begin with a PROXY header, and could wait for it, give the descriptors that are
+/// kept back free as soon as others do.
+#[test]
+fn silent_connections_of_a_proxy_leave_kept_back_descriptors_to_probes() {
+    let node = Node::with_descriptors(160, |command| {
+        command.env("FANFARE_PROXY_TRUSTED", "127.0.0.1").env("FANFARE_PROXY_PROTOCOL", "true");
+    });
+    let probe = |number: usize| {
+        let mut tcp = Tcp::connect(loopback(node.port()));
+        let header = format!("PROXY TCP4 192.0.2.{} 192.0.2.1 1024 80\r\n", number % 250);
+        tcp.send(
+            [header.into_bytes(), tcp::request(&["GET /api/health/live HTTP/1.1"], "")].concat(),
+        );
+        tcp
+    };
+    let answered = |tcp: &mut Tcp| assert_eq!(tcp.response().status, 200);
+    let mut open: Vec<_> = (0..112).map(probe).collect();
+    open.iter_mut().for_each(answered);
+    let connect = |_| TcpStream::connect(loopback(node.port())).expect("the kernel takes it");
+    let silent: Vec<_> = (0..60).map(connect).collect();
+    let start = Instant::now();
+    answered(&mut probe(1));
+    let waited = start.elapsed();
+    println!("a probe waited {waited:?}");
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+    drop(silent);
+}
+
 /// Starts a node, connects to it and takes all its descriptors.
 fn fill(driver: &'static [(&str, &str)]) -> Early {
     let node = Node::with_descriptors(LIMIT, move |command| {

@@ -75,9 +75,34 @@ fn a_supervisor_is_told_of_start_reload_and_end() {
     assert_eq!(supervisor.hear(), "STOPPING=1\nSTATUS=stopping");
     let status = supervisor.hear();
     assert_eq!(status, "STATUS=serving for another 600000 ms, then draining");
+    // The supervisor hears of no reload of a node that stops.
+    let reloads = || node.output().matches("changed=nothing").count();
+    let before = reloads();
+    node.signal(Signal::HUP);
+    wait_until("it is reloaded", || reloads() > before);
     node.signal(Signal::TERM);
     assert_eq!(supervisor.hear(), "STATUS=draining 1 connections over 0 ms");
     assert_eq!(node.exit_status(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn a_supervisor_with_a_full_queue_is_told_later() {
+    let directory = tempfile::tempdir().expect("a directory of the test");
+    let path = directory.path().join("notify");
+    let supervisor = Supervisor::at(UnixDatagram::bind(&path).expect("it is bound"));
+    let others = UnixDatagram::unbound().expect("a socket");
+    others.set_nonblocking(true).expect("it can be set");
+    let filled = (0..10_000).take_while(|_| others.send_to(b"other", &path).is_ok()).count();
+    let node = Node::with(move |command| {
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    });
+    let complaints = || node.output().matches("takes no messages").count();
+    wait_until("the log says so", || complaints() > 0);
+    (0..filled).for_each(|_| assert_eq!(supervisor.hear(), "other"));
+    let ready = supervisor.hear();
+    assert!(ready.starts_with("READY=1\nSTATUS=serving on 127.0.0.1:"), "{ready}");
+    supervisor.await_life();
+    assert_eq!(complaints(), 1, "it says so once");
 }
 
 #[test]
@@ -250,7 +275,18 @@ fn a_mistake_with_passed_sockets_is_named() {
     let public = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
     let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let silent = OwnedFd::from(silent.expect("a socket"));
+    let name = format!("fanfare-test-abstract-{}", std::process::id());
+    let name = SocketAddr::from_abstract_name(name).expect("it is a name");
+    let hidden = UnixListener::bind_addr(&name).expect("it is bound");
+    let twice = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let twice = [OwnedFd::from(twice.try_clone().expect("a copy")), twice.into()];
     let cases = [
+        ([hidden.into(), null()], "LISTEN_FDS=1", "descriptor 3 (\"\") is an abstract unix socket"),
+        (
+            twice,
+            "LISTEN_FDS=2 LISTEN_FDNAMES=web:admin",
+            "is for everybody, and for administration",
+        ),
         ([listener(), null()], "LISTEN_FDS=2", "descriptor 4 (\"\") is not a TCP or unix socket"),
         ([datagram, null()], "LISTEN_FDS=1", "descriptor 3 (\"\") is not a TCP or unix socket"),
         ([silent, null()], "LISTEN_FDS=1 LISTEN_FDNAMES=web", "descriptor 3 (\"web\") is not"),

@@ -62,6 +62,9 @@ pub enum FrameError {
     /// A compressed message is not DEFLATE.
     #[error("the compressed message is malformed")]
     Deflate,
+    /// A compressed message has far more blocks than a compressor makes: they would cost time.
+    #[error("the compressed message has too many blocks")]
+    Blocks,
     /// The message would exceed the caller's maximum. The frame's header shows it, before the
     /// payload arrives, or the message is compressed.
     #[error("the message is too long")]
@@ -72,7 +75,7 @@ impl FrameError {
     /// Returns the code for the server's close frame: 1007, 1009 or 1002 (RFC 6455 section 7.4.1).
     pub fn close_code(self) -> u16 {
         let code = match self {
-            Self::InvalidUtf8 | Self::Deflate => CloseCode::Invalid,
+            Self::InvalidUtf8 | Self::Deflate | Self::Blocks => CloseCode::Invalid,
             Self::MessageTooLong => CloseCode::Size,
             _ => CloseCode::Protocol,
         };

@@ -98,6 +98,7 @@ impl HttpConnection {
                 Err(_) => return Err(End::Gone),
             }
         };
+        self.is_silent = false;
         let is_known = match self.announcement {
             Announcement::Due => match proxy_header::read(&bytes[..length]) {
                 Ok(None) => false,

@@ -56,6 +56,7 @@ impl HttpConnection {
                 Ok(_) => break Err(End::HalfClosed),
                 Err(_) => break Err(End::Gone),
             };
+            self.is_silent = false;
             self.terms.counters.http_bytes_received.add(length as u64);
             let opened = self.open(&mut received[..length], buffer);
             // A short read has emptied the socket, and later bytes are announced again.

@@ -8,7 +8,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::{End, HttpConnection};
 use crate::codec::http::{Date, Response};
-use crate::limits::{CLOSE_LINGER_MS, HTTP_RESPONSES_BYTES_MAX, LOOK_MS};
+use crate::limits::{CLOSE_LINGER_MS, HTTP_RESPONSES_BYTES_MAX, LOOK_MS, SPARE_IDLE_MS};
 use crate::message::Millis;
 use crate::runtime::http_poller::Want;
 use crate::runtime::transmit::send_slices;
@@ -105,11 +105,18 @@ impl HttpConnection {
     }
 
     /// Closes the connection after the last response. Waits [`CLOSE_LINGER_MS`] at most for the
-    /// client to close as well, so that a reset does not destroy the response.
+    /// client to close as well, so that a reset does not destroy the response. A descriptor that is
+    /// kept back waits less, and not at all for a client that has sent nothing, which no reset
+    /// meets.
     pub(in crate::runtime) async fn finish(mut self: Box<Self>) {
         self.say_end();
         let _ = shutdown(self.socket(), Shutdown::Write);
-        let due = self.terms.shared.clock.monotonic() + CLOSE_LINGER_MS;
+        let linger = match self.is_spare {
+            true if self.is_silent => return,
+            true => SPARE_IDLE_MS,
+            false => CLOSE_LINGER_MS,
+        };
+        let due = self.terms.shared.clock.monotonic() + linger;
         loop {
             self.at = self.input.len();
             self.spare_input();

@@ -159,11 +159,35 @@ fn a_key_counts_only_beside_a_certificate() {
     }
     // Others need no certificate.
     assert_eq!(guarded.ask_as(false, "GET /api/health", &Value::Null).0, 200);
+    // A proxy on a unix socket may be that of clients on a network, and say nothing of them.
     let socket = guarded.directory.path().join("node.sock");
     let key = ("x-api-key", API_KEY);
-    assert_eq!(http::request_unix(&socket, "GET", CHANNELS, &[key], b"").status, 200);
+    assert_eq!(http::request_unix(&socket, "GET", CHANNELS, &[key], b"").status, 403);
+}
+
+#[test]
+fn programs_on_a_unix_socket_of_administration_need_no_certificate() {
+    let authority = Authority::new();
+    let (pair, file) = (authority.pair("node", &[NAME]), authority.file());
+    let directory = tempfile::tempdir().expect("a directory of the test");
+    let [public, admin] = ["public", "admin"].map(|name| directory.path().join(name));
+    let place = format!("unix:{}", admin.display());
+    let socket = format!(",unix:{}", public.display());
+    let _node = Node::listening("127.0.0.1", socket, move |command: &mut Command| {
+        pair.configure(command);
+        command.env("FANFARE_TLS_CLIENT_CA_FILE", &file).env("FANFARE_ADMIN_LISTEN", &place);
+        // What is trusted to name clients does not matter here.
+        command.env("FANFARE_PROXY_TRUSTED", "unix");
+    });
+    let key = ("x-api-key", API_KEY);
+    let message = json!({ "channel": "orders", "event": "tick", "payload": {} }).to_string();
+    let ask = |socket, method: &str, path: &str, headers: &[_], body: &str| {
+        http::request_unix(socket, method, path, headers, body.as_bytes()).status
+    };
+    assert_eq!(ask(&admin, "GET", CHANNELS, &[key], ""), 200);
     let forwarded = [key, ("x-forwarded-for", "192.0.2.1")];
-    assert_eq!(http::request_unix(&socket, "GET", CHANNELS, &forwarded, b"").status, 403);
+    assert_eq!(ask(&admin, "GET", CHANNELS, &forwarded, ""), 403);
+    assert_eq!(ask(&public, "POST", MESSAGES, &[key], &message), 403);
 }
 
 /// Upgrades an encrypted connection, with these headers.

@@ -178,6 +178,41 @@ fn a_message_is_refused_when_it_has_become_too_long() {
     assert_eq!(refused, Err(FrameError::MessageTooLong));
 }
 
+/// Blocks cost time, with and without content, and whether they are final or not.
+#[test]
+fn a_message_of_far_more_blocks_than_a_compressor_makes_is_refused() {
+    let (empty, last) = ([0x02, 0x08, 0x20, 0x80, 0x00], [0x03, 0x00]);
+    for blocks in [empty.repeat(100_000), last.repeat(100_000)] {
+        let mut inflater = Inflater::default();
+        assert_eq!(inflater.inflate(&blocks, 1_000_000).err(), Some(FrameError::Blocks));
+        let work = inflater.take_work();
+        assert!(work >= BLOCKS_MIN * BLOCK_WORK, "{work}: refused messages cost, too");
+        assert!(work < 2 * BLOCKS_MIN * BLOCK_WORK, "{work}: the first blocks are enough");
+        assert_eq!(inflater.take_work(), 0);
+        let bytes = client(FINAL | TEXT | DEFLATED, &blocks);
+        assert_eq!(decode(&bytes, 4_096, 1_000_000), Err(FrameError::Blocks));
+    }
+    let small = |bytes: usize, count| vec![Block::Fixed(vec![b'a'; bytes], false); count];
+    for blocks in [small(127, 7_000), small(9, 60)] {
+        assert!(Inflater::default().inflate(&write_blocks(&blocks), 1_000_000).is_ok());
+    }
+    let tiny = write_blocks(&small(9, 1_000));
+    assert_eq!(Inflater::default().inflate(&tiny, 1_000_000).err(), Some(FrameError::Blocks));
+    assert_eq!(FrameError::Blocks.close_code(), 1007);
+}
+
+#[test]
+fn work_is_what_was_read_and_made_and_some_for_each_block() {
+    let mut inflater = Inflater::default();
+    let stored = write_blocks(&[Block::Stored(vec![7; 5_000], false)]);
+    assert_eq!(inflater.inflate(&stored, 10_000).map(<[u8]>::len), Ok(5_000));
+    let work = inflater.take_work();
+    // The tail ends one more block, or the last.
+    let read = stored.len() + TAIL.len();
+    let rest = work - read - 5_000;
+    assert!(rest.is_multiple_of(BLOCK_WORK) && (1..=2).contains(&(rest / BLOCK_WORK)), "{work}");
+}
+
 #[test]
 fn an_unfinished_message_holds_its_compressed_bytes_and_a_finished_one_none() {
     let (mut decoder, mut inflater) = (Decoder::default(), Inflater::default());
