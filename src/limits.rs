@@ -18,9 +18,9 @@ pub const TURN_MAIL_MAX: usize = 256;
 /// Bytes of frames after which a turn takes no more mail, so that one turn cannot fill the outbox
 /// of a connection that keeps up.
 pub const TURN_BYTES_MAX: usize = 1024 * 1024;
-/// Work of inflating after which a turn reads no more sockets, in bytes: those that were read, those
-/// that were made, and some for each block. What is short on the wire may be a thousand times as
-/// long.
+/// Work of inflating after which a turn reads no more sockets, in bytes: those that were read,
+/// those that were made, and some for each block. What is short on the wire may be a thousand times
+/// as long.
 pub const TURN_INFLATING_MAX: usize = 2 * 1024 * 1024;
 /// Bytes that one call reads from a socket whose client compresses messages, for the same reason.
 pub const DEFLATED_READ_BYTES: usize = 4 * 1024;
