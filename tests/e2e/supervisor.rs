@@ -76,7 +76,7 @@ fn a_supervisor_is_told_of_start_reload_and_end() {
     let status = supervisor.hear();
     assert_eq!(status, "STATUS=serving for another 600000 ms, then draining");
     // The supervisor hears of no reload of a node that stops.
-    let reloads = || node.output().matches("changed=nothing").count();
+    let reloads = || node.output().matches("changed=\"nothing\"").count();
     let before = reloads();
     node.signal(Signal::HUP);
     wait_until("it is reloaded", || reloads() > before);

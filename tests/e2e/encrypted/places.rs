@@ -71,7 +71,7 @@ fn a_path_that_cannot_be_had_is_refused_at_once_with_the_reason() {
     assert!(queued < clients.len(), "the queue has an end");
     let missing = format!("the directory {} does not exist", at("none").display());
     for (name, why) in [
-        ("full", "Address already in use"),
+        ("full", "address in use"),
         ("file", "there is a file that is not a socket"),
         ("none/node.sock", &missing),
     ] {
