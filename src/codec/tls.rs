@@ -38,6 +38,13 @@ pub enum TlsError {
     Exhausted,
 }
 
+impl TlsError {
+    /// Returns whether the certificate of the client is at fault.
+    pub fn is_of_certificate(&self) -> bool {
+        matches!(self, Self::Broken(rustls::Error::InvalidCertificate(_)))
+    }
+}
+
 /// The state of one connection.
 pub struct Tls {
     machine: UnbufferedServerConnection,

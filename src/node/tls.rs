@@ -42,7 +42,12 @@ pub(super) struct Certificates {
     /// What the files were like when they were last read, and a moment ago.
     read: Vec<Mark>,
     seen: Vec<Mark>,
+    /// Looks at which the files had changed and went on changing.
+    unsettled: u32,
 }
+
+/// Looks after which files that go on changing are read all the same.
+const UNSETTLED_MAX: u32 = 5;
 
 /// What tells whether a file has changed: its number, length and time of change.
 type Mark = Option<(u64, u64, i64, i64)>;
@@ -56,7 +61,7 @@ impl Certificates {
         let read = marks(config);
         let Some(files) = tls_files(config)? else { return Ok(None) };
         let terms = Arc::new(ArcSwap::from_pointee(terms(config, &files, None)?));
-        Ok(Some(Self { terms, files, seen: read.clone(), read }))
+        Ok(Some(Self { terms, files, seen: read.clone(), read, unsettled: 0 }))
     }
 
     /// Returns the terms, which later reads replace.
@@ -80,12 +85,22 @@ impl Certificates {
     }
 
     /// Returns whether the files have changed since they were read, and no longer change: one who
-    /// replaces a certificate replaces its key a moment later.
+    /// replaces a certificate replaces its key a moment later. Files that change all the time count
+    /// as changed after some looks.
     pub(super) fn have_changed(&mut self, config: &Config) -> bool {
         let now = marks(config);
         let is_still = now == self.seen;
         self.seen = now;
-        is_still && self.seen != self.read
+        if self.seen == self.read {
+            self.unsettled = 0;
+            return false;
+        }
+        self.unsettled += 1;
+        let is_due = is_still || self.unsettled >= UNSETTLED_MAX;
+        if is_due {
+            self.unsettled = 0;
+        }
+        is_due
     }
 }
 

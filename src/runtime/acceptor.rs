@@ -125,6 +125,9 @@ impl Acceptor {
             End::Handshakes => {
                 refusals.note_from(peer, "http", "the address begins too many TLS handshakes", now);
             }
+            End::Uncertified => {
+                refusals.note_from(peer, "http", "the client's certificate is not valid here", now);
+            }
             End::Header(fault) => refusals.note_from(peer, "http", fault.why(), now),
             _ => {}
         }

@@ -176,6 +176,8 @@ pub(super) enum End {
     Header(HeaderFault),
     /// The connection cannot be encrypted. An alert that says so may be still to be sent.
     Sealed,
+    /// The same, because the client's certificate is not valid here.
+    Uncertified,
     /// The client's address begins too many TLS handshakes. An alert is still to be sent.
     Handshakes,
 }

@@ -75,7 +75,10 @@ async function client(transports) {
     state.ids.push(socket.id);
   });
   socket.on('disconnect', () => state.synced.clear());
-  socket.on('presence:sync', ({ meta }) => state.synced.add(meta.channel));
+  socket.on('presence:sync', ({ channel, meta }) => {
+    assert.equal(channel, meta.channel);
+    state.synced.add(channel);
+  });
   socket.on('n', ({ channel, payload }) => heard[channel].push(payload.n));
   socket.on('end', () => (state.ended += 1));
   await harness.next(socket, 'connect');

@@ -100,6 +100,9 @@ impl HttpConnection {
                 if was_handshaking {
                     counters.tls_refused.add(1);
                 }
+                if error.is_of_certificate() {
+                    return Err(End::Uncertified);
+                }
             }
         }
         Err(End::Sealed)

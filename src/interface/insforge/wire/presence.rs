@@ -45,7 +45,9 @@ pub fn presence_sync(
     present: usize,
     (id, at): (MessageId, Millis),
 ) -> String {
-    let mut out = String::from("{");
+    let mut out = String::from(r#"{"channel":"#);
+    push_json(&mut out, channel.as_str());
+    out.push(',');
     push_presence(&mut out, presence, present);
     out.push_str(r#","meta":{"channel":"#);
     push_json(&mut out, channel.as_str());

@@ -55,6 +55,10 @@ pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
     if let Some(problem) = resource_id_problem(&id) {
         return Err(ApiError::invalid_input(format!("id: {problem}")));
     }
+    if asked == "PUT" && matches!(&*id, "." | "..") {
+        let problem = "clients resolve such a part of an address, so that they could not ask for it";
+        return Err(ApiError::invalid_input(format!("id: {problem}")));
+    }
     let named = Named { kind, id: id.into() };
     match asked {
         "PUT" => Ok(Route::Write(named)),

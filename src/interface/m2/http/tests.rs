@@ -26,6 +26,20 @@ fn written(id: &str, body: &str) -> Result<DocumentWrite, String> {
 }
 
 #[test]
+fn an_id_that_clients_would_resolve_is_not_written() {
+    for id in [".", "..", "%2e", "%2E.", ".%2e"] {
+        let path = format!("/api/realtime/resources/kvStore/{id}");
+        let refused = route("PUT", &path).unwrap_err().to_string();
+        assert!(refused.contains("clients resolve"), "{id}: {refused}");
+        // What earlier releases took can still be removed.
+        assert!(route("DELETE", &path).is_ok() && route("GET", &path).is_ok(), "{id}");
+    }
+    for id in ["...", "a/..", ".a"] {
+        assert!(route("PUT", &format!("/api/realtime/resources/kvStore/{id}")).is_ok(), "{id}");
+    }
+}
+
+#[test]
 fn every_route_is_found() {
     let item = || named(ResourceKind::KvStore, "World:kvstoreClient:a/b c");
     let path = "/api/realtime/resources/kvStore/World:kvstoreClient:a/b%20c";
