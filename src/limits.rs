@@ -248,6 +248,8 @@ pub const CHANNEL_LOG_OVERHEAD_BYTES: usize = 1_024;
 pub const SWEEP_MS: u64 = 1_000;
 /// Sweeps that it takes to look through the whole directory.
 pub const SWEEP_STEPS: usize = 4;
+/// Publications in one call. An array of more is refused as `INVALID_INPUT`, and none is published.
+pub const BATCH_PUBLICATIONS_MAX: usize = 100;
 /// Keys of one kind that a configuration may list as previous ones. More are refused.
 pub const PREVIOUS_KEYS_MAX: usize = 8;
 /// Issuers, or audiences, of tokens that a configuration may list. More are refused.

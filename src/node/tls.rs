@@ -47,7 +47,7 @@ pub(super) struct Certificates {
 }
 
 /// Looks after which files that go on changing are read all the same.
-const UNSETTLED_MAX: u32 = 5;
+const UNSETTLED_MAX: u32 = 3;
 
 /// What tells whether a file has changed: its number, length and time of change.
 type Mark = Option<(u64, u64, i64, i64)>;

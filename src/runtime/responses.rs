@@ -17,7 +17,9 @@ pub(super) async fn refuse(
 ) {
     let error = match end {
         // The responses to the requests before it are still to be sent.
-        End::Gone | End::HalfClosed | End::Sealed | End::Uncertified => return drop(connection.flush().await),
+        End::Gone | End::HalfClosed | End::Sealed | End::Uncertified => {
+            return drop(connection.flush().await);
+        }
         End::Handshakes => {
             counters.refused_tls_handshakes.add(1);
             return drop(connection.flush().await);

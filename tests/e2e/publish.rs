@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::Node;
+use crate::socket::Socket;
+use crate::support::{ANON_KEY, API_KEY, Node};
 
 const MESSAGES: &str = "/api/realtime/messages";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -106,5 +107,59 @@ fn wait_for_metric(node: &Node, name: &str, expected: u64) {
     while node.metric(name) != expected {
         assert!(Instant::now() < end, "{name} is {}, not {expected}", node.metric(name));
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_batch_is_published_in_its_order_and_each_part_has_its_answer() {
+    let node = Node::start();
+    node.create_channel("orders");
+    let mut socket = Socket::connect(node.port(), ANON_KEY);
+    socket.subscribe("orders");
+    let part = |n: usize| json!({ "channel": "orders", "event": "tick", "payload": { "n": n } });
+    let batch: Vec<_> = (0..100).map(part).collect();
+    let (status, answers) = post(&node, &json!(batch));
+    assert_eq!((status, answers.len()), (201, 100));
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!((&answer["status"], &answer["durability"]), (&json!(201), &json!("stored")));
+        let (name, heard) = socket.hear_event().parts();
+        assert_eq!(name, "tick");
+        assert_eq!(
+            (&heard["payload"]["n"], &heard["messageId"]),
+            (&json!(n), &answer["messageId"])
+        );
+    }
+
+    // What is wrong with one part concerns no other.
+    let id = &answers[0]["messageId"];
+    let mut again = part(0);
+    again["messageId"] = json!("018f2d3c-0000-7000-8000-000000000001");
+    let mixed =
+        json!([again, part(1), 5, { "channel": "none", "event": "a", "payload": 1 }, again]);
+    let (status, answers) = post(&node, &mixed);
+    let statuses: Vec<_> = answers.iter().map(|answer| answer["status"].as_u64()).collect();
+    assert_eq!((status, statuses), (207, [201, 201, 400, 404, 201].map(Some).to_vec()));
+    // One that is published again is not heard again.
+    assert_eq!(answers[0]["messageId"], answers[4]["messageId"]);
+    assert_ne!(&answers[1]["messageId"], id);
+    assert_eq!(answers[3]["error"], "NOT_FOUND");
+
+    let too_many: Vec<_> = (0..101).map(part).collect();
+    for refused in [json!([]), json!(too_many)] {
+        let answer = node.request("POST", MESSAGES, &[API_HEADER], refused.to_string().as_bytes());
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(answer.text().contains("Expected 1 to 100 publications"), "{}", answer.text());
+    }
+}
+
+const API_HEADER: (&str, &str) = ("x-api-key", API_KEY);
+
+/// Publishes a batch. Returns the status and the answers.
+fn post(node: &Node, batch: &Value) -> (u16, Vec<Value>) {
+    let answer = node.request("POST", MESSAGES, &[API_HEADER], batch.to_string().as_bytes());
+    let status = answer.status;
+    match answer.json() {
+        Value::Array(answers) => (status, answers),
+        other => panic!("{status}: {other}"),
     }
 }

@@ -112,6 +112,31 @@ fn new_files_are_taken_and_bad_ones_refused_without_a_cut() {
 }
 
 #[test]
+fn files_that_go_on_changing_are_taken_too() {
+    let authority = Authority::new();
+    let pair = authority.pair("node", &[NAME]);
+    let node = node(&[&pair]);
+    let client = authority.client();
+    let shown = || Connection::open(node.port(), NAME, &client).map(|one| one.certificate()).ok();
+    let before = shown();
+    assert!(before.is_some(), "it is served");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                authority.pair("node", &[NAME]);
+                thread::sleep(Duration::from_millis(500));
+            }
+        });
+        wait_until("a newer certificate is shown", || {
+            shown().is_some_and(|now| Some(now) != before)
+                || node.output().contains("has the key of another")
+        });
+        is_over.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
 fn certificates_are_swapped_under_load() {
     let authority = Authority::new();
     let pair = authority.pair("node", &[NAME]);

@@ -271,6 +271,7 @@ fn the_authorities_of_clients_are_read_again_and_a_wrong_certificate_ends_the_ha
         exchange(&mut stream, &head, &Value::Null).map(|(status, _)| status)
     };
     assert!(try_strange().is_err(), "no other authority counts");
+    wait_until("the log says so", || guarded.node.output().contains("certificate is not valid"));
     let before = guarded.client(true);
     assert_eq!(guarded.ask(&before, &head, &Value::Null).0, 200);
 

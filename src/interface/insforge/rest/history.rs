@@ -33,12 +33,19 @@ impl MessageQuery {
             query.integer("limit", 1..=HISTORY_PAGE_MESSAGES_MAX.into(), LIMIT),
             query.integer("offset", 0..=u64::MAX, 0),
             query.id("before"),
+            query.only(&["channelId", "eventName", "limit", "offset", "before"]),
         );
-        let (Ok(channel_id), Ok(event_name), Ok(limit), Ok(offset), Ok(before)) = read else {
-            let (channel_id, event_name, limit, offset, before) = read;
-            let issues =
-                [channel_id.err(), event_name.err(), limit.err(), offset.err(), before.err()];
-            return Err(fields::refuse(issues));
+        let (Ok(channel_id), Ok(event_name), Ok(limit), Ok(offset), Ok(before), Ok(())) = read
+        else {
+            let (channel_id, event_name, limit, offset, before, only) = read;
+            return Err(fields::refuse([
+                channel_id.err(),
+                event_name.err(),
+                limit.err(),
+                offset.err(),
+                before.err(),
+                only.err(),
+            ]));
         };
         let limit = u32::try_from(limit).expect("the bound above fits into 32 bits");
         Ok(Self { channel_id, event_name: event_name.map(Into::into), limit, offset, before })
@@ -52,9 +59,12 @@ impl StatsQuery {
     /// 400 with the issues of all keys.
     pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let query = Query::new(query);
-        match (query.id("channelId"), query.date("since")) {
-            (Ok(channel_id), Ok(since)) => Ok(Self { channel_id, since }),
-            (channel_id, since) => Err(fields::refuse([channel_id.err(), since.err()])),
+        let only = query.only(&["channelId", "since"]);
+        match (query.id("channelId"), query.date("since"), only) {
+            (Ok(channel_id), Ok(since), Ok(())) => Ok(Self { channel_id, since }),
+            (channel_id, since, only) => {
+                Err(fields::refuse([channel_id.err(), since.err(), only.err()]))
+            }
         }
     }
 }

@@ -32,6 +32,20 @@ impl<'q> Query<'q> {
         Self { pairs: query_pairs(query.unwrap_or_default()).collect() }
     }
 
+    /// Checks that there are no other keys than these: one that is passed over looks like a filter
+    /// that found everything.
+    pub(super) fn only(&self, known: &[&str]) -> Read<()> {
+        let is_other = |name: &&Cow<'_, str>| !name.is_empty() && !known.contains(&name.as_ref());
+        let mut others: Vec<_> = self.pairs.iter().map(|(name, _)| name).filter(is_other).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        others.sort_unstable();
+        others.dedup();
+        let others: Vec<_> = others.iter().map(|name| format!("'{name}'")).collect();
+        Err(format!("Unrecognized key(s) in query: {}", others.join(", ")))
+    }
+
     fn value(&self, key: &str) -> Option<Value<'_>> {
         let mut values = self.pairs.iter().filter(|(name, _)| name == key);
         let (_, value) = values.next()?;

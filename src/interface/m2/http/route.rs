@@ -56,7 +56,8 @@ pub fn route(method: &str, path: &str) -> Result<Route, ApiError> {
         return Err(ApiError::invalid_input(format!("id: {problem}")));
     }
     if asked == "PUT" && matches!(&*id, "." | "..") {
-        let problem = "clients resolve such a part of an address, so that they could not ask for it";
+        let problem =
+            "clients resolve such a part of an address, so that they could not ask for it";
         return Err(ApiError::invalid_input(format!("id: {problem}")));
     }
     let named = Named { kind, id: id.into() };
