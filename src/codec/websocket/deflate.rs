@@ -193,7 +193,7 @@ impl Inflater {
     }
 
     /// Returns the work since the last call, that on refused messages too: bytes that were read,
-    /// bytes that were made, and [`BLOCK_WORK`] for each block.
+    /// bytes that were made, and some for each block.
     pub fn take_work(&mut self) -> usize {
         std::mem::take(&mut self.work)
     }
