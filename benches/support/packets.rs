@@ -1,12 +1,12 @@
 //! Packets of clients of each interface, the way in which sessions decode them, and publications
 //! besides the one of [`super::publication`].
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use fanfare::broker::publish::message_id;
 use fanfare::codec::json::{Document, Scratch};
 use fanfare::codec::websocket::{Decoder, Message};
-use fanfare::config::Config;
+use fanfare::config::{Config, Limits};
 use fanfare::interface::forge::wire as forge;
 use fanfare::interface::insforge::command::Command;
 use fanfare::interface::insforge::wire::Request;
@@ -16,6 +16,10 @@ use fanfare::limits::MESSAGE_BYTES_MAX;
 use fanfare::message::{Channel, Content, Member, MemberId, Publication};
 
 use super::{AT, CHANNEL, EVENT, PAYLOAD};
+
+/// The limits of a node that is not configured. They are made once, because making them costs more
+/// than a step.
+static LIMITS: LazyLock<Limits> = LazyLock::new(|| Config::defaults().limits);
 
 /// A topic id of the usual length.
 const TOPIC: &str = "Qm3AAAAAAAAAAAAAAAAAAA";
@@ -52,8 +56,7 @@ pub(crate) fn command(packet: &str) -> Command {
     let Ok(socketio::Packet::Event(event)) = socketio::decode(data) else {
         panic!("not an event: {data}")
     };
-    let limits = Config::defaults().limits;
-    let Request::Command(command) = insforge::request(&event, &limits, |payload| payload.into())
+    let Request::Command(command) = insforge::request(&event, &LIMITS, |payload| payload.into())
     else {
         panic!("not a command: {data}")
     };

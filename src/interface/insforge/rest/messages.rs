@@ -1,6 +1,6 @@
 //! The REST call that publishes: `POST /api/realtime/messages`.
 
-mod batch;
+pub(super) mod batch;
 mod ordered;
 
 use std::borrow::Cow;
@@ -85,29 +85,16 @@ impl Receipt<'_> {
     }
 }
 
-/// Publishes for a back end what the body holds: one publication, or an array of them.
+/// Publishes for a back end what `part` of the body holds. The publisher needs no subscription. A
+/// definition must govern the channel. For a durability above `memory`, the publisher is answered
+/// after the store has reached that level or failed to.
 pub(super) async fn publish(
     http: &HttpContext<'_>,
     query: Option<&str>,
     body: &Received,
-) -> Result<Reply, ApiError> {
-    let level = durability(query)?;
-    if batch::is_batch(body) {
-        // In a box, so that the future of a single publication stays small.
-        return Box::pin(batch::publish(http, level, body)).await;
-    }
-    one(http, level, body, body).await
-}
-
-/// Publishes one publication, which is `part` of the body. The publisher needs no subscription. A
-/// definition must govern the channel. For a durability above `memory`, the publisher is answered
-/// after the store has reached that level or failed to.
-async fn one(
-    http: &HttpContext<'_>,
-    level: Option<Durability>,
-    body: &Received,
     part: &[u8],
 ) -> Result<Reply, ApiError> {
+    let level = durability(query)?;
     let wanted = Publish::parse(part, &http.shared.config.limits)?;
     let definition = http.shared.broker.definitions.load().find(&wanted.channel).cloned();
     let definition = definition.ok_or_else(ApiError::channel_not_found)?;

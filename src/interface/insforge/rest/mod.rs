@@ -69,7 +69,11 @@ async fn call(
             Ok(Reply::permissions(shared.broker.policies.load().permissions()))
         }
         Route::SetPermissions => permissions::set(http, permissions::parse(body)?).await,
-        Route::Publish => messages::publish(http, query, body).await,
+        Route::Publish if messages::batch::is_batch(body) => {
+            // In a box, because the future of every call is as large as the largest.
+            Box::pin(messages::batch::publish(http, query, body)).await
+        }
+        Route::Publish => messages::publish(http, query, body, body).await,
         Route::ListMessages => history::messages(http, query).await,
         Route::ClearMessages => history::clear(http, query).await,
         Route::Stats => history::stats(http, query).await,

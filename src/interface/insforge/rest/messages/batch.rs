@@ -3,16 +3,14 @@
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
-use super::one;
 use crate::broker::received::Received;
 use crate::codec::json::push_number;
 use crate::interface::http::HttpContext;
-use crate::interface::rest::{ApiError, Reply};
+use crate::interface::rest::{ApiError, Reply, durability};
 use crate::limits::BATCH_PUBLICATIONS_MAX;
-use crate::message::Durability;
 
 /// Returns whether a body is a batch: an array.
-pub(super) fn is_batch(body: &[u8]) -> bool {
+pub(in crate::interface::insforge::rest) fn is_batch(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'[')
 }
 
@@ -20,16 +18,19 @@ pub(super) fn is_batch(body: &[u8]) -> bool {
 /// were published, otherwise 207.
 ///
 /// # Errors
-/// 400 if the body is no array of 1 to [`BATCH_PUBLICATIONS_MAX`] elements; then none is published.
-pub(super) async fn publish(
+/// 400 if the query is wrong, or the body is no array of 1 to [`BATCH_PUBLICATIONS_MAX`] elements;
+/// then none is published.
+pub(in crate::interface::insforge::rest) async fn publish(
     http: &HttpContext<'_>,
-    asked: Option<Durability>,
+    query: Option<&str>,
     body: &Received,
 ) -> Result<Reply, ApiError> {
+    durability(query)?;
     let parts = parts(body)?;
     // Each is submitted when it is first polled, and they are polled in order.
-    let settled = join_all(parts.iter().map(|part| one(http, asked, body, part.get().as_bytes())));
-    let answers = settled.await;
+    let submitted =
+        parts.iter().map(|part| super::publish(http, query, body, part.get().as_bytes()));
+    let answers = join_all(submitted).await;
     Ok(reply(answers.into_iter().map(|answer| answer.unwrap_or_else(Reply::from))))
 }
 
