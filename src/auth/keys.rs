@@ -221,9 +221,9 @@ impl Keys {
 /// Whose tokens are taken as those of users, and for which purposes.
 #[derive(Clone, Default, Debug)]
 pub struct Accepted {
-    /// Values of `iss`; all if there is none.
+    /// The issuers (`iss`) whose tokens the node takes; empty for all.
     pub issuers: Vec<String>,
-    /// Values of `aud`, of which a token has one; all if there is none.
+    /// The purposes (`aud`) of which the node asks one of a token; empty for none.
     pub audiences: Vec<String>,
 }
 

@@ -4,17 +4,17 @@
 //! from the address itself: redirects are not followed, no proxy is asked, and neither the answer
 //! nor a token can name another address.
 
-use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use reqwest::{Client, ClientBuilder, redirect};
+use reqwest::{Client, ClientBuilder};
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
+use super::outgoing::{self, first_cause};
 use crate::auth::{UnknownKey, jwk_count};
 use crate::limits::{JWKS_AGAIN_MS, JWKS_BYTES_MAX, JWKS_REFRESH_MS, JWKS_TIMEOUT_MS};
 
@@ -41,8 +41,11 @@ pub fn run(url: &str, fetched: &Fetched, tried: &SyncSender<()>) -> io::Result<(
         loop {
             let begun = Instant::now();
             let wait = match fetch(&client, url).await {
-                Ok(set) => {
-                    take(fetched, set, url);
+                Ok((set, keys)) => {
+                    if fetched.set.load().as_deref() != Some(&set) {
+                        tracing::info!(url, keys, "the issuer's keys were fetched");
+                        fetched.set.store(Some(Arc::new(set)));
+                    }
                     Duration::from_millis(JWKS_REFRESH_MS)
                 }
                 Err(why) => {
@@ -61,15 +64,6 @@ pub fn run(url: &str, fetched: &Fetched, tried: &SyncSender<()>) -> io::Result<(
     })
 }
 
-fn take(fetched: &Fetched, set: String, url: &str) {
-    let is_new = fetched.set.load().as_deref() != Some(&set);
-    if is_new {
-        let keys = jwk_count(&set).unwrap_or_default();
-        tracing::info!(url, keys, "the issuer's keys were fetched");
-        fetched.set.store(Some(Arc::new(set)));
-    }
-}
-
 /// Waits until the next fetch is due: after `wait`, or earlier for a token of an unknown key.
 async fn until_due(fetched: &Fetched, begun: Instant, wait: Duration) {
     let earliest = Duration::from_millis(JWKS_AGAIN_MS);
@@ -84,8 +78,9 @@ async fn until_due(fetched: &Fetched, begun: Instant, wait: Duration) {
     }
 }
 
-/// Returns a set that can be used, or the reason why there is none.
-async fn fetch(client: &Client, url: &str) -> Result<String, String> {
+/// Fetches the issuer's JWK set. Returns it with the number of its keys that the node can use, or
+/// the reason why the node can use none.
+async fn fetch(client: &Client, url: &str) -> Result<(String, usize), String> {
     let mut response = client.get(url).send().await.map_err(|error| cause(&error))?;
     if !response.status().is_success() {
         return Err(format!("it answered {}", response.status().as_u16()));
@@ -98,29 +93,18 @@ async fn fetch(client: &Client, url: &str) -> Result<String, String> {
         body.extend_from_slice(&part);
     }
     let set = String::from_utf8(body).map_err(|_| "its answer is not UTF-8".to_owned())?;
-    jwk_count(&set).map_err(|error| error.to_string())?;
-    Ok(set)
+    let keys = jwk_count(&set).map_err(|error| error.to_string())?;
+    Ok((set, keys))
 }
 
-/// Returns the innermost cause of an error, which names no part of the URL.
+/// Returns why a request has failed.
 fn cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return format!("it did not answer within {JWKS_TIMEOUT_MS} ms");
+    match error.is_timeout() {
+        true => format!("it did not answer within {JWKS_TIMEOUT_MS} ms"),
+        false => first_cause(error),
     }
-    let mut cause = error.source();
-    while let Some(inner) = cause.and_then(|error| error.source()) {
-        cause = Some(inner);
-    }
-    cause.map_or_else(|| "no answer".to_owned(), ToString::to_string)
 }
 
 fn client() -> ClientBuilder {
-    Client::builder()
-        .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .timeout(Duration::from_millis(JWKS_TIMEOUT_MS))
-        .pool_max_idle_per_host(0)
+    outgoing::client().timeout(Duration::from_millis(JWKS_TIMEOUT_MS)).pool_max_idle_per_host(0)
 }

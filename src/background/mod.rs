@@ -1,7 +1,6 @@
 //! Cold work, off the hot threads: the embedded store, webhooks, policies' expressions, and keys of
-//! token issuers. Work
-//! arrives through bounded queues and answers go back to the thread that asked; no hot thread waits
-//! for either.
+//! token issuers. Work arrives through bounded queues and answers go back to the thread that asked;
+//! no hot thread waits for either.
 
 mod admin;
 pub mod cluster;
@@ -10,6 +9,7 @@ pub mod histories;
 mod history;
 pub mod issuer;
 mod mail;
+mod outgoing;
 pub mod policy;
 pub mod postgres;
 pub mod reader;

@@ -108,7 +108,7 @@ fn previous_keys_count_beside_the_present_ones() {
 }
 
 #[test]
-fn fetched_keys_count_and_unknown_ones_are_told() {
+fn unknown_keys_are_told_and_only_those() {
     let unknown = Arc::<UnknownKey>::default();
     let mut keys = keys();
     let header = |kid: &str| json!({"alg": "ES256", "kid": kid});

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -15,15 +15,13 @@ use super::Settings;
 use super::intake::Parcel;
 use super::resolve::Resolver;
 use super::sign::{header_value, signature};
+use crate::background::outgoing::{self, first_cause};
 use crate::config::Secret;
 use crate::limits::{
     WEBHOOK_ANSWER_BYTES_MAX, WEBHOOK_IDLE_MS, WEBHOOK_RETRY_AFTER_S_MAX,
     WEBHOOK_TARGET_CONCURRENT_MAX,
 };
 use crate::message::webhook_url::{self, Refusal};
-
-/// The longest cause that the log repeats, in characters.
-const CAUSE_CHARS_MAX: usize = 200;
 
 /// The HTTP client that calls webhooks.
 pub(super) struct Caller {
@@ -111,15 +109,8 @@ impl Caller {
 }
 
 fn client(allow_private: bool) -> ClientBuilder {
-    Client::builder()
-        .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
+    outgoing::client()
         .dns_resolver(Resolver::new(allow_private))
-        // Neither a proxy nor the answer may send the payload elsewhere.
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        // The attempts of `dispatch` are the only ones.
-        .retry(reqwest::retry::never())
         .pool_idle_timeout(Duration::from_millis(WEBHOOK_IDLE_MS))
         .pool_max_idle_per_host(WEBHOOK_TARGET_CONCURRENT_MAX)
 }
@@ -157,18 +148,6 @@ fn unanswered(error: &reqwest::Error) -> Verdict {
         _ if error.is_connect() => Verdict::Again(Fault::Unreachable(first_cause(error)), None),
         _ => Verdict::Again(Fault::Lost, None),
     }
-}
-
-/// Returns why there is no connection, in the words of the system or of TLS: the errors around them
-/// repeat the URL. A certificate's words are a stranger's, so they are cut short and escaped.
-fn first_cause(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = error.to_string();
-        cause = error.source();
-    }
-    text.chars().take(CAUSE_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 /// Returns the resolver's refusal, if it is inside this error.

@@ -98,7 +98,7 @@ fn a_client_of_a_node_that_stops_while_it_says_that_the_session_changes_goes_on(
     begin_to_change(&scene.fleet.nodes[0], &mut socket);
     scene.fleet.nodes[0].signal(Signal::TERM);
     match socket.hear() {
-        // The node that stops lets nobody subscribe.
+        // The node that stops lets no client subscribe.
         Heard::Ack(_, answer) if answer["ok"] == false => {
             assert!(matches!(socket.hear(), Heard::End));
         }

@@ -48,7 +48,7 @@ const LISTENERS: usize = 3;
 const RATE: f64 = 200.0;
 /// How long nodes and clients may take for what they do at once.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the last publications may take to everybody.
+/// How long the last publications may take to all clients.
 const REST: Duration = Duration::from_secs(20);
 
 /// The figures of one restart of one node.

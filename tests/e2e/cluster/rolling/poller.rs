@@ -40,7 +40,7 @@ struct Session {
 }
 
 impl Session {
-    /// Opens a session; `None` if the node lets nobody in.
+    /// Opens a session; `None` if the node lets no client in.
     fn open(port: u16) -> Option<Self> {
         let path = "/socket.io/?EIO=4&transport=polling".to_owned();
         let mut session = Self { port, path };
@@ -132,7 +132,7 @@ impl Poller {
             "2" => session.post("3"),
             "6" => {}
             "1" | "41" => return Err(format!("packet {packet}")),
-            // What is published at the end, so that everybody wakes up.
+            // What is published at the end, so that every client wakes up.
             bye if bye.starts_with("42[\"bye\"") => {}
             connected if connected.starts_with("40{") => {
                 let is_recovered = before.is_some() && self.came.pid() == before.as_deref();

@@ -56,7 +56,7 @@ fn publish_until_accepted(stage: &Stage, node: &mut usize, (channel, text): (usi
         let port = stage.ports[*node % stage.ports.len()];
         match post(port, &body.to_string()) {
             Some(response) if response.status == 200 => match &response.json()["eventId"] {
-                // Nobody listens at the moment, so that nothing was published.
+                // No client listens at the moment, so that nothing was published.
                 Value::Null => id = new_id(),
                 _ => return,
             },
